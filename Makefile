@@ -1,0 +1,34 @@
+# The few commands of this repository. `make demo` and `make test` are all a newcomer needs.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench drills
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: ## the whole infrastructure on this machine; q ends it
+	@scripts/need postgresql
+	cargo build --release --bin tiebeam
+	@target/release/tiebeam demo $(DEMO)
+
+test: lint ## everything that must be true before a change lands
+	@scripts/need postgresql clang
+	cargo build --workspace --bins --examples
+	scripts/test
+
+lint: ## format, clippy with warnings denied, the rules of the house, licences of what we depend on
+	cargo fmt --all --check
+	@scripts/need clang
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo xtask tidy
+	@scripts/licences
+
+drills: ## ten times in a row every fault of the demo, one receipt each
+	@scripts/need postgresql
+	cargo build --release --bin tiebeam
+	scripts/drills 10
+
+bench: ## the figures of docs/performance.md
+	@scripts/need postgresql
+	cargo build --release --bin tiebeam
+	scripts/bench
