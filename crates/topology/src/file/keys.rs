@@ -1,0 +1,432 @@
+//! Every section and key of the file: its name, its kind of value, its default, and what it is for.
+//!
+//! The readers in `sections` and the JSON Schema both come from these; nothing else names a key. Bounds are here too.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::kind::{
+    Address, Choices, Count, Flag, ListOf, Listen, Named, Parsed, Period, Place, Port, PortOrOff, Settings,
+    Socket, Table, Tables, Text, UrlPath,
+};
+use super::reader::{AnyKey, Key, Need, Section};
+use crate::{
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, NodeName, PoolName, Reads, Role,
+};
+
+use Need::{Default, Optional, Required};
+
+const NAME_PATTERN: &str = "^[a-z][a-z0-9]*(-[a-z0-9]+)*$";
+
+macro_rules! keys {
+    ($($(#[doc = $about:literal])+ $name:ident: $type:ty = $key:literal, $need:expr, $kind:expr;)*) => {
+        $(pub static $name: Key<$type> =
+            Key { name: $key, about: concat!($($about),+).trim_ascii(), need: $need, kind: $kind };)*
+    };
+}
+
+macro_rules! section {
+    ($name:ident, $title:literal, $about:literal, [$($key:expr),* $(,)?]) => {
+        pub static $name: Section =
+            Section { title: $title, about: $about, keys: &[$(&$key as &dyn AnyKey),*] };
+    };
+}
+
+const fn name<T>(wanted: &'static str, example: &'static str) -> Parsed<T> {
+    Parsed { wanted, example, pattern: NAME_PATTERN, of: PhantomData }
+}
+
+const fn ms(from: u64, to: u64) -> Period {
+    Period(Duration::from_millis(from)..=Duration::from_millis(to))
+}
+
+/// Nodes of a cluster. It is made for 1 to 20.
+const NODES_MAX: usize = 100;
+/// Sites, pools and apps, of each.
+const NAMED_MAX: usize = 1000;
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
+section!(
+    FILE,
+    "the file",
+    "A cluster: its nodes, what they serve, and their database.",
+    [
+        file::CLUSTER,
+        file::NODE,
+        file::EDGE,
+        file::SITE,
+        file::POOL,
+        file::APP,
+        file::DATABASE,
+        file::SQL,
+        file::LEDGER,
+        file::CONSOLE,
+    ]
+);
+
+pub(crate) mod file {
+    use super::*;
+    keys! {
+        /// The cluster itself
+        CLUSTER: Table = "cluster", Optional("the cluster is called \"tiebeam\""), Table(&super::CLUSTER);
+        /// The servers that run Tiebeam, each with a name
+        NODE: Named = "node", Optional("one node called \"local\", if `[database] servers` is all there is to serve"),
+            Named { section: &super::NODE, pattern: NAME_PATTERN, max: NODES_MAX };
+        /// How the nodes with the role `edge` listen
+        EDGE: Table = "edge", Optional("its defaults, on nodes with the role `edge`"), Table(&super::EDGE);
+        /// The host names that are served: `shop.example`, `*.shop.example`, or `*` for all
+        SITE: Named = "site", Optional("every host name is served by the only pool"),
+            Named { section: &super::SITE, pattern: r"^(\*|(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*)$", max: NAMED_MAX };
+        /// The sets of servers that routes send to, each with a name
+        POOL: Named = "pool", Optional("no pools"), Named { section: &super::POOL, pattern: NAME_PATTERN, max: NAMED_MAX };
+        /// The applications that nodes with the role `app` run, each with a name
+        APP: Named = "app", Optional("no applications"), Named { section: &super::APP, pattern: NAME_PATTERN, max: NAMED_MAX };
+        /// PostgreSQL, run by Tiebeam or by others
+        DATABASE: Table = "database", Optional("its defaults, if a node has the role `database`"),
+            Table(&super::DATABASE);
+        /// The router that applications reach PostgreSQL by
+        SQL: Table = "sql", Optional("its defaults, if there is a database"), Table(&super::SQL);
+        /// The replicated store of what the nodes agree on
+        LEDGER: Table = "ledger", Optional("its defaults"), Table(&super::LEDGER);
+        /// The pages and the HTTP interface for people
+        CONSOLE: Table = "console", Optional("no console"), Table(&super::CONSOLE);
+    }
+}
+
+section!(CLUSTER, "[cluster]", "The cluster itself.", [cluster::NAME]);
+pub(crate) mod cluster {
+    use super::*;
+    keys! {
+        /// Part of the names in its certificates, so keep it
+        NAME: Parsed<ClusterName> = "name", Default("'tiebeam'"), name("a name", "something like \"shop\"");
+    }
+}
+
+section!(NODE, "[node.NAME]", "A server that runs Tiebeam.", [node::ADDRESS, node::ROLES]);
+pub(crate) mod node {
+    use super::*;
+    keys! {
+        /// The IP address by which the other nodes reach it; addresses such as 127.0.0.2 make a cluster on one machine
+        ADDRESS: Address = "address", Required, Address;
+        /// What it does; a node without roles is a witness, which only votes
+        ROLES: ListOf<Choices<Role>> = "roles", Default("[]"), ListOf {
+            item: Choices(&[("edge", Role::Edge), ("app", Role::App), ("database", Role::Database)]),
+            min: 0,
+        };
+    }
+}
+
+section!(
+    EDGE,
+    "[edge]",
+    "How the nodes with the role `edge` listen for clients.",
+    [edge::MODE, edge::HTTP, edge::HTTPS, edge::WORKERS, edge::ACCESS_LOG, edge::LIMITS,]
+);
+pub(crate) mod edge {
+    use super::*;
+    keys! {
+        /// Whether all edges answer, or one answers and the others wait
+        MODE: Choices<EdgeMode> = "mode", Default("'active-active'"),
+            Choices(&[("active-active", EdgeMode::ActiveActive), ("active-passive", EdgeMode::ActivePassive)]);
+        /// The port for HTTP on the node's address; 0: none
+        HTTP: PortOrOff = "http", Default("80"), PortOrOff;
+        /// The port for HTTPS on the node's address; 0: none
+        HTTPS: PortOrOff = "https", Optional("443 if a site has `https`, else none"), PortOrOff;
+        /// Threads that serve; 0: one a core
+        WORKERS: Count = "workers", Default("0"), Count(0..=1024);
+        /// How a request is written to the log
+        ACCESS_LOG: Choices<AccessLog> = "access_log", Default("'json'"),
+            Choices(&[("json", AccessLog::Json), ("common", AccessLog::Common), ("off", AccessLog::Off)]);
+        /// The bounds of what a client may use
+        LIMITS: Table = "limits", Optional("their defaults"), Table(&super::LIMITS);
+    }
+}
+
+section!(
+    LIMITS,
+    "[edge.limits]",
+    "The bounds of what clients and servers may use.",
+    [
+        limits::HEADER_BYTES,
+        limits::HEADER_COUNT,
+        limits::REQUEST_LINE_BYTES,
+        limits::HEADER_TIME,
+        limits::IDLE_TIME,
+        limits::BODY_BYTES,
+        limits::CONNECTIONS,
+        limits::CONNECT_TIME,
+        limits::RESPONSE_TIME,
+    ]
+);
+pub(crate) mod limits {
+    use super::*;
+    keys! {
+        /// Bytes of a message's whole head; more is answered 431
+        HEADER_BYTES: Count = "header_bytes", Default("32768"), Count(1024..=1_048_576);
+        /// Fields of a head; more is answered 431
+        HEADER_COUNT: Count = "header_count", Default("128"), Count(8..=4096);
+        /// Bytes of the request line; more is answered 414
+        REQUEST_LINE_BYTES: Count = "request_line_bytes", Default("8192"), Count(256..=1_048_576);
+        /// From the first byte of a head to its last
+        HEADER_TIME: Period = "header_time", Default("'10s'"), ms(1, HOUR_MS);
+        /// How long a connection may stay without a request
+        IDLE_TIME: Period = "idle_time", Default("'60s'"), ms(1, DAY_MS);
+        /// Bytes of a request's body; more is answered 413
+        BODY_BYTES: Count = "body_bytes", Default("1073741824"), Count(0..=1 << 50);
+        /// Client connections of one edge; at the bound, new ones wait in the kernel
+        CONNECTIONS: Count = "connections", Default("20000"), Count(1..=1_000_000);
+        /// Until a server has accepted a connection
+        CONNECT_TIME: Period = "connect_time", Default("'2s'"), ms(1, HOUR_MS);
+        /// Until a server's first byte of a response, and between any two reads of a body
+        RESPONSE_TIME: Period = "response_time", Default("'30s'"), ms(1, DAY_MS);
+    }
+}
+
+/// The words of `[site] https`; the table is the fourth choice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum HttpsWord {
+    Acme,
+    Internal,
+    Off,
+}
+
+section!(SITE, "[site.\"HOST\"]", "A host name that is served.", [site::HTTPS, site::ROUTES]);
+pub(crate) mod site {
+    use super::*;
+    keys! {
+        /// Where its certificate comes from: an ACME authority, the cluster's own CA, files, or nowhere
+        HTTPS: (Choices<HttpsWord>, Table) = "https", Optional("HTTP only"), (
+            Choices(&[("acme", HttpsWord::Acme), ("internal", HttpsWord::Internal), ("off", HttpsWord::Off)]),
+            Table(&CERTIFICATE),
+        );
+        /// Where requests go, by the start of their path; the longest that fits counts
+        ROUTES: Tables = "routes", Required, Tables(&ROUTE);
+    }
+}
+
+section!(
+    CERTIFICATE,
+    "https = { cert = \"a.pem\", key = \"a.key\" }",
+    "A certificate of your own.",
+    [certificate::CERT, certificate::KEY, certificate::REDIRECT, certificate::HSTS,]
+);
+pub(crate) mod certificate {
+    use super::*;
+    keys! {
+        /// A PEM file with the certificate and those that lead to its authority, as a path from this file
+        CERT: Place = "cert", Required, Place;
+        /// A PEM file with the private key, as a path from this file
+        KEY: Place = "key", Required, Place;
+        /// Whether plain requests are sent to https
+        REDIRECT: Flag = "redirect", Default("true"), Flag;
+        /// Whether browsers are told to use nothing but https for the next year
+        HSTS: Flag = "hsts", Default("false"), Flag;
+    }
+}
+
+section!(
+    ROUTE,
+    "{ path = \"/\", pool = \"web\" }",
+    "Where requests go.",
+    [route::PATH, route::POOL, route::FILES]
+);
+pub(crate) mod route {
+    use super::*;
+    keys! {
+        /// The start of the path of a request, up to a `/`
+        PATH: UrlPath = "path", Required, UrlPath { query: false };
+        /// The pool that serves it
+        POOL: Parsed<PoolName> = "pool", Optional("`files` says where"), name("the name of a pool", "something like \"web\"");
+        /// The directory that it is served from, as a path from this file
+        FILES: Place = "files", Optional("`pool` says where"), Place;
+    }
+}
+
+section!(
+    POOL,
+    "[pool.NAME]",
+    "A set of servers that routes send to.",
+    [pool::APP, pool::SERVERS, pool::ALGORITHM, pool::HEALTH,]
+);
+pub(crate) mod pool {
+    use super::*;
+    keys! {
+        /// The application whose instances are its servers
+        APP: Parsed<AppName> = "app", Optional("`servers` lists them"), name("the name of an app", "something like \"web\"");
+        /// The addresses and ports of its servers, when others run them
+        SERVERS: ListOf<Socket> = "servers", Optional("`app` names them"), ListOf { item: Socket, min: 1 };
+        /// Which server the next request goes to
+        ALGORITHM: Choices<Algorithm> = "algorithm", Default("'round-robin'"),
+            Choices(&[("round-robin", Algorithm::RoundRobin)]);
+        /// How it is found out whether a server is well
+        HEALTH: Table = "health", Optional("a TCP connection every second"), Table(&super::HEALTH);
+    }
+}
+
+section!(
+    HEALTH,
+    "health = { path = \"/healthz\" }",
+    "How it is found out whether a server is well.",
+    [health::PATH, health::EVERY, health::TIMEOUT, health::FALL, health::RISE,]
+);
+pub(crate) mod health {
+    use super::*;
+    keys! {
+        /// What is asked for with GET; an answer of 2xx or 3xx is healthy
+        PATH: UrlPath = "path", Optional("a TCP connection is enough"), UrlPath { query: true };
+        /// From one check of a server to the next
+        EVERY: Period = "every", Default("'1s'"), ms(10, HOUR_MS);
+        /// How long an answer may take; at most `every`
+        TIMEOUT: Period = "timeout", Optional("as long as `every`"), ms(1, HOUR_MS);
+        /// Failures in a row until a serving server is ejected
+        FALL: Count = "fall", Default("3"), Count(1..=100);
+        /// Successes in a row until an ejected server serves again
+        RISE: Count = "rise", Default("2"), Count(1..=100);
+    }
+}
+
+section!(
+    APP,
+    "[app.NAME]",
+    "An application that the nodes with the role `app` run.",
+    [app::COMMAND, app::INSTANCES, app::ENV, app::STOP_TIME,]
+);
+pub(crate) mod app {
+    use super::*;
+    keys! {
+        /// The program and its arguments, without a shell; it finds its port in PORT and its database in DATABASE_URL
+        COMMAND: ListOf<Text> = "command", Required, ListOf {
+            item: Text { wanted: "text in quotes", example: "the program and its arguments apart: [\"bin/server\", \"--verbose\"]", empty: true },
+            min: 1,
+        };
+        /// How many run on each node
+        INSTANCES: Count = "instances", Default("1"), Count(1..=256);
+        /// Added to the environment of each instance
+        ENV: Settings = "env", Optional("nothing is added"),
+            Settings { example: "{ RAILS_ENV = \"production\" }", scalars: false };
+        /// How long a stopped instance may take to end by itself
+        STOP_TIME: Period = "stop_time", Default("'10s'"), ms(1, HOUR_MS);
+    }
+}
+
+section!(
+    DATABASE,
+    "[database]",
+    "PostgreSQL: a primary and its replicas, or servers that others run.",
+    [
+        database::DURABILITY,
+        database::READS,
+        database::LEASE,
+        database::RENEW,
+        database::PORT,
+        database::SETTINGS,
+        database::SERVERS,
+        database::USER,
+        database::PASSWORD_FILE,
+    ]
+);
+pub(crate) mod database {
+    use super::*;
+    keys! {
+        /// When a commit is acknowledged: one replica holds it too; the same, and writes wait without one; the primary holds it
+        DURABILITY: Choices<Durability> = "durability", Default("'quorum'"),
+            Choices(&[("quorum", Durability::Quorum), ("strict", Durability::Strict), ("async", Durability::Async)]);
+        /// Where statements go that certainly only read
+        READS: Choices<Reads> = "reads", Default("'replicas'"),
+            Choices(&[("replicas", Reads::Replicas), ("primary", Reads::Primary)]);
+        /// How long the right to be primary lasts without a renewal; at least three times `renew`
+        LEASE: Period = "lease", Default("'3s'"), ms(300, HOUR_MS);
+        /// From one renewal of that right to the next
+        RENEW: Period = "renew", Default("'500ms'"), ms(50, HOUR_MS / 3);
+        /// The port of PostgreSQL on the node's address
+        PORT: Port = "port", Default("5433"), Port;
+        /// Settings for PostgreSQL, added to Tiebeam's own
+        SETTINGS: Settings = "settings", Optional("nothing is added"),
+            Settings { example: "{ shared_buffers = \"2GB\" }", scalars: true };
+        /// The addresses and ports of PostgreSQL servers that others run; nothing is promoted there
+        SERVERS: ListOf<Socket> = "servers", Optional("the nodes with the role `database` run PostgreSQL"),
+            ListOf { item: Socket, min: 1 };
+        /// Whom the router logs in to `servers` as, to see which of them is the primary
+        USER: Text = "user", Optional("it does not log in by itself"),
+            Text { wanted: "a name", example: "something like \"tiebeam\"", empty: false };
+        /// A file with that user's password and nothing else, as a path from this file
+        PASSWORD_FILE: Place = "password_file", Optional("no password"), Place;
+    }
+}
+
+section!(
+    SQL,
+    "[sql]",
+    "The router that applications reach PostgreSQL by.",
+    [sql::LISTEN, sql::WORKERS, sql::HOLD, sql::HOLD_QUEUE, sql::FRESH_WAIT, sql::POOL_SIZE, sql::CLIENTS,]
+);
+pub(crate) mod sql {
+    use super::*;
+    keys! {
+        /// Where it listens on each node; ":6432" is that port on each node's own address
+        LISTEN: Listen = "listen", Default("'127.0.0.1:6432'"), Listen;
+        /// Threads that serve; 0: one a core
+        WORKERS: Count = "workers", Default("0"), Count(0..=1024);
+        /// How long a write waits for a primary
+        HOLD: Period = "hold", Default("'10s'"), ms(0, HOUR_MS);
+        /// How many sessions may wait for a primary at once; more are refused
+        HOLD_QUEUE: Count = "hold_queue", Default("1000"), Count(1..=1_000_000);
+        /// How long a read waits for a replica that has replayed what it must see
+        FRESH_WAIT: Period = "fresh_wait", Default("'100ms'"), ms(0, HOUR_MS);
+        /// Connections of one router to each PostgreSQL
+        POOL_SIZE: Count = "pool_size", Default("20"), Count(1..=10_000);
+        /// Client sessions of one router
+        CLIENTS: Count = "clients", Default("1000"), Count(1..=1_000_000);
+    }
+}
+
+section!(
+    LEDGER,
+    "[ledger]",
+    "The replicated store of what the nodes agree on.",
+    [ledger::PORT, ledger::VOTERS]
+);
+pub(crate) mod ledger {
+    use super::*;
+    keys! {
+        /// Its port on the node's address
+        PORT: Port = "port", Default("7400"), Port;
+        /// The nodes that vote, 1, 3 or 5 of them; the others follow
+        VOTERS: ListOf<Parsed<NodeName>> = "voters",
+            Optional("as many as make an odd number up to 5, nodes with the role `database` first"),
+            ListOf { item: name("the name of a node", "something like [\"a\", \"b\", \"c\"]"), min: 1 };
+    }
+}
+
+section!(CONSOLE, "[console]", "The pages and the HTTP interface for people.", [console::LISTEN]);
+pub(crate) mod console {
+    use super::*;
+    keys! {
+        /// Where it listens on each node; ":7480" is that port on each node's own address
+        LISTEN: Listen = "listen", Default("'127.0.0.1:7480'"), Listen;
+    }
+}
+
+/// Every table of the file but the file itself.
+pub(crate) const SECTIONS: [&Section; 14] = [
+    &CLUSTER,
+    &NODE,
+    &EDGE,
+    &LIMITS,
+    &SITE,
+    &CERTIFICATE,
+    &ROUTE,
+    &POOL,
+    &HEALTH,
+    &APP,
+    &DATABASE,
+    &SQL,
+    &LEDGER,
+    &CONSOLE,
+];
+
+/// The section that has a key of some name: for "that key belongs elsewhere".
+pub(crate) fn home_of(name: &str) -> Option<&'static str> {
+    SECTIONS.into_iter().find(|s| s.keys.iter().any(|key| key.name() == name)).map(|s| s.title)
+}

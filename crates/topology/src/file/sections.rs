@@ -1,0 +1,350 @@
+//! What the file says, section by section, each value with its place. Rules between values come later, in `check`.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::keys::{self, HttpsWord};
+use super::kind::{Count, ListenAt, Named};
+use super::reader::{Key, Located, Reader, WordOrTable};
+use crate::problem::{Findings, quoted};
+use crate::{
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, HostPattern, NodeName,
+    PoolName, Reads, Role,
+};
+
+pub(crate) type Place = Range<usize>;
+
+pub(crate) struct File {
+    pub name: Located<ClusterName>,
+    pub nodes: Vec<Node>,
+    /// Whether `[node.…]` is there at all, be its content right or wrong.
+    pub nodes_written: bool,
+    /// Whether all of `[node.…]` is right. If not, what no node seems to do may be what a wrong line says.
+    pub nodes_right: bool,
+    pub edge: Edge,
+    pub sites: Vec<Site>,
+    pub sites_written: bool,
+    pub pools: Vec<Pool>,
+    pub apps: Vec<App>,
+    pub database: Database,
+    pub sql: Sql,
+    pub ledger: Ledger,
+    pub console: Option<Located<ListenAt>>,
+}
+
+pub(crate) struct Node {
+    pub name: Located<NodeName>,
+    pub address: Option<Located<IpAddr>>,
+    pub roles: Located<BTreeSet<Role>>,
+}
+
+/// A section that is complete without being written, by its defaults.
+pub(crate) struct Edge {
+    pub written: Option<Place>,
+    pub mode: Located<EdgeMode>,
+    pub http: Located<Option<NonZeroU16>>,
+    /// `None`: not written.
+    pub https: Option<Located<Option<NonZeroU16>>>,
+    pub workers: Option<NonZeroUsize>,
+    pub access_log: AccessLog,
+    pub limits: EdgeLimits,
+    pub header_bytes: Located<u64>,
+    pub request_line_bytes: Located<u64>,
+}
+
+pub(crate) struct Site {
+    pub host: Located<HostPattern>,
+    /// `None`: it is wrong, and that is reported.
+    pub https: Option<SiteHttps>,
+    /// `None`: missing, and that is reported.
+    pub routes: Option<Vec<Route>>,
+}
+
+pub(crate) enum SiteHttps {
+    Word(Located<HttpsWord>),
+    Files { place: Place, cert: PathBuf, key: PathBuf, redirect: bool, hsts: bool },
+}
+
+pub(crate) struct Route {
+    pub header: Place,
+    pub path: Option<Located<String>>,
+    pub pool: Option<Located<PoolName>>,
+    pub pool_written: Option<Place>,
+    pub files: Option<Located<PathBuf>>,
+    pub files_written: Option<Place>,
+}
+
+pub(crate) struct Pool {
+    pub name: Located<PoolName>,
+    pub app: Option<Located<AppName>>,
+    pub app_written: Option<Place>,
+    pub servers: Option<Located<Vec<Located<SocketAddr>>>>,
+    pub servers_written: Option<Place>,
+    pub algorithm: Algorithm,
+    pub health: Health,
+}
+
+pub(crate) struct Health {
+    pub path: Option<String>,
+    pub every: Located<Duration>,
+    pub timeout: Option<Located<Duration>>,
+    pub fall: u32,
+    pub rise: u32,
+}
+
+pub(crate) struct App {
+    pub name: Located<AppName>,
+    pub command: Option<Located<Vec<Located<String>>>>,
+    pub instances: NonZeroU16,
+    pub env: Vec<(Located<String>, Located<String>)>,
+    pub stop_time: Duration,
+}
+
+pub(crate) struct Database {
+    pub written: Option<Place>,
+    pub durability: Located<Durability>,
+    pub reads: Reads,
+    pub lease: Located<Duration>,
+    pub renew: Located<Duration>,
+    pub port: Located<NonZeroU16>,
+    pub settings: Vec<(Located<String>, Located<String>)>,
+    pub settings_written: Option<Place>,
+    pub servers: Option<Located<Vec<Located<SocketAddr>>>>,
+    pub servers_written: Option<Place>,
+    pub user: Option<Located<String>>,
+    pub password_file: Option<Located<PathBuf>>,
+}
+
+pub(crate) struct Sql {
+    pub written: Option<Place>,
+    pub listen: Located<ListenAt>,
+    pub workers: Option<NonZeroUsize>,
+    pub hold: Duration,
+    pub hold_queue: usize,
+    pub fresh_wait: Duration,
+    pub pool_size: usize,
+    pub clients: usize,
+}
+
+pub(crate) struct Ledger {
+    pub port: Located<NonZeroU16>,
+    pub voters: Option<Located<Vec<Located<NodeName>>>>,
+}
+
+pub(crate) fn read<'d>(document: &'d DeTable<'d>, findings: &'d Findings<'d>) -> File {
+    let root = Reader::new(&keys::FILE, 0..0, document, findings);
+    let section = |key| match root.inner(key) {
+        Some(reader) => (Some(reader.header.clone()), reader),
+        None => (None, Reader::absent(key.kind.0, 0..0, findings)),
+    };
+    let (_, cluster) = section(&keys::file::CLUSTER);
+    let (edge_written, edge_section) = section(&keys::file::EDGE);
+    let (database_written, database_section) = section(&keys::file::DATABASE);
+    let (sql_written, sql_section) = section(&keys::file::SQL);
+    let (_, ledger) = section(&keys::file::LEDGER);
+    let before_nodes = findings.count();
+    let nodes = named(&root, &keys::file::NODE, findings).into_iter().map(node).collect();
+    let nodes_right = findings.count() == before_nodes;
+    File {
+        name: cluster.get(&keys::cluster::NAME),
+        nodes,
+        nodes_right,
+        nodes_written: root.fills(&keys::file::NODE),
+        edge: edge(edge_written, &edge_section, findings),
+        sites: named(&root, &keys::file::SITE, findings).into_iter().map(site).collect(),
+        sites_written: root.fills(&keys::file::SITE),
+        pools: named(&root, &keys::file::POOL, findings)
+            .into_iter()
+            .map(|(name, reader)| pool(name, &reader, findings))
+            .collect(),
+        apps: named(&root, &keys::file::APP, findings)
+            .into_iter()
+            .map(|(name, reader)| app(name, &reader))
+            .collect(),
+        database: database(database_written, &database_section),
+        sql: sql(sql_written, &sql_section),
+        ledger: Ledger { port: ledger.get(&keys::ledger::PORT), voters: ledger.find(&keys::ledger::VOTERS) },
+        console: root.inner(&keys::file::CONSOLE).map(|reader| reader.get(&keys::console::LISTEN)),
+    }
+}
+
+/// The tables below `[KEY.…]` whose names are right; the other names are reported.
+fn named<'d, N: FromStr<Err: std::fmt::Display>>(
+    root: &Reader<'d>,
+    key: &Key<Named>,
+    findings: &Findings<'_>,
+) -> Vec<(Located<N>, Reader<'d>)> {
+    let mut entries = Vec::new();
+    for (name, reader) in root.named(key) {
+        let span = name.span();
+        match name.get_ref().parse() {
+            Ok(value) => entries.push((Located { value, key: span.clone(), span, written: true }, reader)),
+            Err(error) => {
+                let message = format!("`{}.{}`: {error}", key.name, quoted(name.get_ref()));
+                findings.add(span, message, format!("sections of this kind are {}", key.kind.section.title));
+            }
+        }
+    }
+    entries
+}
+
+fn node((name, reader): (Located<NodeName>, Reader<'_>)) -> Node {
+    let roles = reader.get(&keys::node::ROLES);
+    let set = roles.value.iter().map(|role| role.value).collect();
+    Node {
+        name,
+        address: reader.find(&keys::node::ADDRESS),
+        roles: Located { value: set, span: roles.span, key: roles.key, written: roles.written },
+    }
+}
+
+fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<'d>) -> Edge {
+    let bounds = reader
+        .inner(&keys::edge::LIMITS)
+        .unwrap_or_else(|| Reader::absent(&keys::LIMITS, reader.header.clone(), findings));
+    let header_bytes = bounds.get(&keys::limits::HEADER_BYTES);
+    let request_line_bytes = bounds.get(&keys::limits::REQUEST_LINE_BYTES);
+    let limits = EdgeLimits {
+        header_bytes: size(header_bytes.value),
+        header_count: size(bounds.get(&keys::limits::HEADER_COUNT).value),
+        request_line_bytes: size(request_line_bytes.value),
+        header_time: bounds.get(&keys::limits::HEADER_TIME).value,
+        idle_time: bounds.get(&keys::limits::IDLE_TIME).value,
+        body_bytes: bounds.get(&keys::limits::BODY_BYTES).value,
+        connections: size(bounds.get(&keys::limits::CONNECTIONS).value),
+        connect_time: bounds.get(&keys::limits::CONNECT_TIME).value,
+        response_time: bounds.get(&keys::limits::RESPONSE_TIME).value,
+    };
+    Edge {
+        written,
+        mode: reader.get(&keys::edge::MODE),
+        http: reader.get(&keys::edge::HTTP),
+        https: reader.find(&keys::edge::HTTPS),
+        workers: workers(reader, &keys::edge::WORKERS),
+        access_log: reader.get(&keys::edge::ACCESS_LOG).value,
+        limits,
+        header_bytes,
+        request_line_bytes,
+    }
+}
+
+fn site((host, reader): (Located<HostPattern>, Reader<'_>)) -> Site {
+    let https = match reader.word_or_table(&keys::site::HTTPS) {
+        Some(WordOrTable::Word(word)) => Some(SiteHttps::Word(word)),
+        Some(WordOrTable::Table(files)) => {
+            let cert = files.find(&keys::certificate::CERT);
+            let key = files.find(&keys::certificate::KEY);
+            let redirect = files.get(&keys::certificate::REDIRECT).value;
+            let hsts = files.get(&keys::certificate::HSTS).value;
+            cert.zip(key).map(|(cert, key)| SiteHttps::Files {
+                place: files.header.clone(),
+                cert: cert.value,
+                key: key.value,
+                redirect,
+                hsts,
+            })
+        }
+        None if reader.written(&keys::site::HTTPS).is_some() => None,
+        None => Some(SiteHttps::Word(Located {
+            value: HttpsWord::Off,
+            span: reader.header.clone(),
+            key: reader.header.clone(),
+            written: false,
+        })),
+    };
+    let routes = reader.items(&keys::site::ROUTES).map(|routes| routes.iter().map(route).collect());
+    Site { host, https, routes }
+}
+
+fn route(reader: &Reader<'_>) -> Route {
+    Route {
+        header: reader.header.clone(),
+        path: reader.find(&keys::route::PATH),
+        pool: reader.find(&keys::route::POOL),
+        pool_written: reader.written(&keys::route::POOL),
+        files: reader.find(&keys::route::FILES),
+        files_written: reader.written(&keys::route::FILES),
+    }
+}
+
+fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings<'d>) -> Pool {
+    let health = reader
+        .inner(&keys::pool::HEALTH)
+        .unwrap_or_else(|| Reader::absent(&keys::HEALTH, reader.header.clone(), findings));
+    Pool {
+        name,
+        app: reader.find(&keys::pool::APP),
+        app_written: reader.written(&keys::pool::APP),
+        servers: reader.find(&keys::pool::SERVERS),
+        servers_written: reader.written(&keys::pool::SERVERS),
+        algorithm: reader.get(&keys::pool::ALGORITHM).value,
+        health: Health {
+            path: health.find(&keys::health::PATH).map(|path| path.value),
+            every: health.get(&keys::health::EVERY),
+            timeout: health.find(&keys::health::TIMEOUT),
+            fall: small(health.get(&keys::health::FALL).value),
+            rise: small(health.get(&keys::health::RISE).value),
+        },
+    }
+}
+
+fn app(name: Located<AppName>, reader: &Reader<'_>) -> App {
+    let instances = reader.get(&keys::app::INSTANCES).value;
+    App {
+        name,
+        command: reader.find(&keys::app::COMMAND),
+        instances: u16::try_from(instances).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
+        env: reader.find(&keys::app::ENV).map(|env| env.value).unwrap_or_default(),
+        stop_time: reader.get(&keys::app::STOP_TIME).value,
+    }
+}
+
+fn database(written: Option<Place>, reader: &Reader<'_>) -> Database {
+    Database {
+        written,
+        durability: reader.get(&keys::database::DURABILITY),
+        reads: reader.get(&keys::database::READS).value,
+        lease: reader.get(&keys::database::LEASE),
+        renew: reader.get(&keys::database::RENEW),
+        port: reader.get(&keys::database::PORT),
+        settings: reader.find(&keys::database::SETTINGS).map(|found| found.value).unwrap_or_default(),
+        settings_written: reader.written(&keys::database::SETTINGS),
+        servers: reader.find(&keys::database::SERVERS),
+        servers_written: reader.written(&keys::database::SERVERS),
+        user: reader.find(&keys::database::USER),
+        password_file: reader.find(&keys::database::PASSWORD_FILE),
+    }
+}
+
+fn sql(written: Option<Place>, reader: &Reader<'_>) -> Sql {
+    Sql {
+        written,
+        listen: reader.get(&keys::sql::LISTEN),
+        workers: workers(reader, &keys::sql::WORKERS),
+        hold: reader.get(&keys::sql::HOLD).value,
+        hold_queue: size(reader.get(&keys::sql::HOLD_QUEUE).value),
+        fresh_wait: reader.get(&keys::sql::FRESH_WAIT).value,
+        pool_size: size(reader.get(&keys::sql::POOL_SIZE).value),
+        clients: size(reader.get(&keys::sql::CLIENTS).value),
+    }
+}
+
+fn workers(reader: &Reader<'_>, key: &Key<Count>) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(size(reader.get(key).value))
+}
+
+/// Every count has a bound far below what these types hold.
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,354 @@
+//! The checked cluster. A value of these types has passed every rule of the file, so no other room checks again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{AppName, ClusterName, HostPattern, NodeName, PoolName};
+
+/// A whole `tiebeam.toml`, checked.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cluster {
+    pub name: ClusterName,
+    /// At least one. No two share an address.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// Present exactly when some node has the role `edge`.
+    pub edge: Option<Edge>,
+    pub sites: BTreeMap<HostPattern, Site>,
+    pub pools: BTreeMap<PoolName, Pool>,
+    pub apps: BTreeMap<AppName, App>,
+    pub database: Option<Database>,
+    /// Present exactly when `database` is.
+    pub sql: Option<Sql>,
+    pub ledger: Ledger,
+    pub console: Option<Console>,
+    /// What was accepted but deserves a word, such as two databases without a third voter.
+    pub notes: Vec<Note>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    pub address: IpAddr,
+    /// Empty for a witness, which only votes.
+    pub roles: BTreeSet<Role>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Edge,
+    App,
+    Database,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Edge {
+    pub mode: EdgeMode,
+    /// `None` when the file says `http = 0`.
+    pub http: Option<NonZeroU16>,
+    /// `None` when the file says `https = 0`, or says nothing and no site has https.
+    pub https: Option<NonZeroU16>,
+    /// `None`: one a core.
+    pub workers: Option<NonZeroUsize>,
+    pub access_log: AccessLog,
+    pub limits: EdgeLimits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EdgeMode {
+    ActiveActive,
+    ActivePassive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessLog {
+    Json,
+    Common,
+    Off,
+}
+
+/// `[edge.limits]`: every bound of the edge by its name in the file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EdgeLimits {
+    /// A message's whole head, bytes. More is answered 431.
+    pub header_bytes: usize,
+    /// Fields in a head. More is answered 431.
+    pub header_count: usize,
+    /// The request line, bytes. More is answered 414.
+    pub request_line_bytes: usize,
+    /// From the first byte of a head to its last.
+    pub header_time: Duration,
+    /// A keep-alive connection without a request.
+    pub idle_time: Duration,
+    /// A request's body, bytes. More is answered 413.
+    pub body_bytes: u64,
+    /// Client connections of one edge. At the bound, accepts pause.
+    pub connections: usize,
+    /// Until a server has accepted a connection.
+    pub connect_time: Duration,
+    /// Until a server's first response byte, and between any two reads of a body.
+    pub response_time: Duration,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024,
+            header_count: 128,
+            request_line_bytes: 8 * 1024,
+            header_time: Duration::from_secs(10),
+            idle_time: Duration::from_secs(60),
+            body_bytes: 1 << 30,
+            connections: 20_000,
+            connect_time: Duration::from_secs(2),
+            response_time: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Site {
+    pub https: Https,
+    /// Longest path first, so that the first match is the right one.
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Https {
+    /// Certificates by ACME.
+    Acme,
+    /// A certificate of the cluster's own CA.
+    Internal,
+    Off,
+    /// PEM files of the operator's; as written in the file, until [`Cluster::rooted`] has put the file's folder before
+    /// them. `redirect`: plain requests are sent to https. `hsts`: browsers are told to use nothing else from now on.
+    Files {
+        cert: PathBuf,
+        key: PathBuf,
+        redirect: bool,
+        hsts: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Route {
+    /// Starts with `/`. A path matches if it is equal, or starts with it at a segment's boundary.
+    pub path: String,
+    pub to: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// A pool that exists.
+    Pool(PoolName),
+    /// A directory; as written in the file, until [`Cluster::rooted`] has put the file's folder before it.
+    Files(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pool {
+    pub members: Members,
+    pub algorithm: Algorithm,
+    pub health: HealthCheck,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Members {
+    /// The instances of an app that exists.
+    App(AppName),
+    /// At least one, no two the same, in the order of the file.
+    Servers(Vec<SocketAddr>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    RoundRobin,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HealthCheck {
+    /// Asked with GET; 2xx and 3xx are healthy. `None`: a TCP connection is enough.
+    pub path: Option<String>,
+    pub every: Duration,
+    /// Less than or equal to `every`.
+    pub timeout: Duration,
+    /// Failures in a row until a serving server is ejected.
+    pub fall: u32,
+    /// Successes in a row until an ejected server serves again.
+    pub rise: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct App {
+    /// The program and its arguments; never a shell line. Not empty.
+    pub command: Vec<String>,
+    /// On each node with the role `app`.
+    pub instances: NonZeroU16,
+    /// Added to the environment of each instance.
+    pub env: BTreeMap<String, String>,
+    /// How long a stopped instance may take to end by itself.
+    pub stop_time: Duration,
+}
+
+/// The database of the cluster, or the foreign servers that a router alone serves.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Database {
+    Managed(ManagedDatabase),
+    /// `servers = [...]`: roles are detected, nothing is promoted.
+    Foreign {
+        /// At least one, no two the same, in the order of the file.
+        servers: Vec<SocketAddr>,
+        reads: Reads,
+        /// Whom the router logs in as to see which server is the primary.
+        user: Option<String>,
+        /// Holds that user's password, and nothing else; never without `user`. As written in the file, until
+        /// [`Cluster::rooted`] has put the file's folder before it.
+        password_file: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ManagedDatabase {
+    pub durability: Durability,
+    pub reads: Reads,
+    /// The length of the primary's right. At least three times `renew`.
+    pub lease: Duration,
+    pub renew: Duration,
+    pub port: NonZeroU16,
+    /// `server.NAME = value` lines for PostgreSQL, added to Tiebeam's own; those that Tiebeam relies on are refused.
+    pub settings: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// A commit is acknowledged when one replica holds it too; without replicas the primary goes on alone, marked.
+    Quorum,
+    /// As `quorum`, but without a replica writes wait.
+    Strict,
+    /// A commit is acknowledged when the primary holds it.
+    Async,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reads {
+    Replicas,
+    Primary,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sql {
+    pub listen: SqlListen,
+    /// `None`: one a core.
+    pub workers: Option<NonZeroUsize>,
+    /// How long a write waits for a primary.
+    pub hold: Duration,
+    /// How many sessions may wait for a primary at once; more are refused at once with 53300.
+    pub hold_queue: usize,
+    /// How long a read waits for a replica that has replayed what it must see.
+    pub fresh_wait: Duration,
+    /// Connections to each PostgreSQL, from one router.
+    pub pool_size: usize,
+    /// Client sessions of one router.
+    pub clients: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SqlListen {
+    At(SocketAddr),
+    /// This port on each node's own address.
+    NodeAddress(NonZeroU16),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ledger {
+    pub port: NonZeroU16,
+    /// An odd number from 1 to 5: the nodes that vote. Unless the file names them: database nodes first, then the
+    /// others, in the order of names; of two nodes one, for two could not go on without either of them.
+    pub voters: BTreeSet<NodeName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Console {
+    At(SocketAddr),
+    /// This port on each node's own address.
+    NodeAddress(NonZeroU16),
+}
+
+/// Something that the file may say, with a consequence that its author should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// 1-based line of the file.
+    pub line: usize,
+    pub text: String,
+}
+
+impl Cluster {
+    /// Puts `folder`, that of the configuration file, before every relative path that the file names.
+    pub fn rooted(&mut self, folder: &Path) {
+        for site in self.sites.values_mut() {
+            if let Https::Files { cert, key, .. } = &mut site.https {
+                *cert = folder.join(&cert);
+                *key = folder.join(&key);
+            }
+            for route in &mut site.routes {
+                if let Target::Files(directory) = &mut route.to {
+                    *directory = folder.join(&directory);
+                }
+            }
+        }
+        if let Some(Database::Foreign { password_file: Some(file), .. }) = &mut self.database {
+            *file = folder.join(&file);
+        }
+    }
+
+    /// Nodes with a role, in the order of names.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = (&NodeName, &Node)> {
+        self.nodes.iter().filter(move |(_, n)| n.roles.contains(&role))
+    }
+
+    /// The DNS name in a node's certificate, by which its peers verify it, whatever address they reach it by.
+    pub fn identity(&self, node: &NodeName) -> String {
+        identity(&self.name, node)
+    }
+
+    /// Where a node's ledger listens.
+    pub fn ledger_address(&self, node: &NodeName) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.nodes.get(node)?.address, self.ledger.port.get()))
+    }
+
+    /// Where a node's router for PostgreSQL listens.
+    pub fn sql_address(&self, node: &NodeName) -> Option<SocketAddr> {
+        match self.sql.as_ref()?.listen {
+            SqlListen::At(address) => Some(address),
+            SqlListen::NodeAddress(port) => Some(SocketAddr::new(self.nodes.get(node)?.address, port.get())),
+        }
+    }
+
+    /// Where a node's console listens.
+    pub fn console_address(&self, node: &NodeName) -> Option<SocketAddr> {
+        match self.console? {
+            Console::At(address) => Some(address),
+            Console::NodeAddress(port) => Some(SocketAddr::new(self.nodes.get(node)?.address, port.get())),
+        }
+    }
+}
+
+/// The DNS name in the certificate of `node`: `a.shop.tiebeam.internal`.
+pub fn identity(cluster: &ClusterName, node: &NodeName) -> String {
+    format!("{node}.{cluster}.tiebeam.internal")
+}
