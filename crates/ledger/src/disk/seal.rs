@@ -1,0 +1,125 @@
+//! `ledger.seal`: whose the ledger is, in which format, and the number of its last commit; one line that a person can read.
+//!
+//! It is read before the redb file is touched, so foreign data stays as it is. It also notices what redb cannot: that the
+//! file is whole but *older* than what was acknowledged (an old copy put back, the last commit damaged so that redb
+//! fell back to the one before). A voter that forgets what it has acknowledged can lose the cluster's writes.
+//! The line is written after each commit without a flush of its own: after a power loss it may be behind the file, never
+//! ahead of it. The open file also holds the lock of the directory.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tiebeam_topology::{ClusterName, NodeName};
+
+use crate::OpenError;
+use crate::error::CORRUPT_ADVICE;
+
+/// The format of everything in the data directory that this program writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
+const LINE_MAX_BYTES: u64 = 512;
+
+#[derive(Debug)]
+pub(super) struct Seal {
+    path: PathBuf,
+    file: File,
+    cluster: ClusterName,
+    node: NodeName,
+    number: u64,
+}
+
+impl Seal {
+    /// Opens or creates the seal, locks it, and refuses what is not this node's.
+    pub fn open(directory: &Path, cluster: &ClusterName, node: &NodeName) -> Result<Self, OpenError> {
+        let path = directory.join("ledger.seal");
+        let io = |what| move |source| (what, source);
+        let named = |(what, source)| OpenError::Io { what, path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io("open"))
+            .map_err(named)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(OpenError::Locked { path: directory.to_owned() });
+        }
+        let mut bytes = Vec::new();
+        (&mut file).take(LINE_MAX_BYTES).read_to_end(&mut bytes).map_err(io("read")).map_err(named)?;
+        let mut seal = Self { path, file, cluster: cluster.clone(), node: node.clone(), number: 0 };
+        if bytes.is_empty() {
+            seal.create(directory)?;
+        } else {
+            seal.number = seal.read(&bytes)?;
+        }
+        Ok(seal)
+    }
+
+    /// The number of a commit that the redb file must hold, it or a later one.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub fn write(&mut self, number: u64) -> std::io::Result<()> {
+        self.number = number;
+        self.file.write_all_at(line(FORMAT, self.cluster.as_str(), self.node.as_str(), number).as_bytes(), 0)
+    }
+
+    fn create(&mut self, directory: &Path) -> Result<(), OpenError> {
+        if directory.join(super::FILE).exists() {
+            return Err(self.corrupt("it is empty though ledger.redb is there".into()));
+        }
+        let written = self.write(0).and_then(|()| self.file.sync_all());
+        written.and_then(|()| File::open(directory)?.sync_all()).map_err(|source| OpenError::Io {
+            what: "create",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<u64, OpenError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("it is not text".into()))?;
+        let field = |name: &str| {
+            let found =
+                text.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            found.ok_or_else(|| self.corrupt(format!("it has no {name}=")))
+        };
+        let number = |name: &str| {
+            field(name)?.parse::<u64>().map_err(|_| self.corrupt(format!("its {name}= is not a number")))
+        };
+        let (format, cluster, node) = (number("format")?, field("cluster")?, field("node")?);
+        let crc = u32::from_str_radix(field("crc")?, 16).ok();
+        let covered = text.rsplit_once(" crc=").map_or("", |(before, _)| before);
+        if !text.starts_with("tiebeam-ledger ") || crc != Some(crc32fast::hash(covered.as_bytes())) {
+            return Err(self.corrupt("its checksum does not match".into()));
+        }
+        if format > u64::from(FORMAT) {
+            let found = u32::try_from(format).unwrap_or(u32::MAX);
+            return Err(OpenError::Newer { path: self.path.clone(), found, known: FORMAT });
+        }
+        if cluster != self.cluster.as_str() || node != self.node.as_str() {
+            return Err(OpenError::Foreign {
+                path: self.path.clone(),
+                found_cluster: cluster.to_owned(),
+                found_node: node.to_owned(),
+                cluster: self.cluster.to_string(),
+                node: self.node.to_string(),
+            });
+        }
+        number("commit")
+    }
+
+    fn corrupt(&self, reason: String) -> OpenError {
+        OpenError::Corrupt { path: self.path.clone(), reason, advice: CORRUPT_ADVICE }
+    }
+}
+
+/// Of the same length whatever the number, so that a later line covers the one before.
+pub(super) fn line(format: u32, cluster: &str, node: &str, number: u64) -> String {
+    let covered = format!("tiebeam-ledger format={format} cluster={cluster} node={node} commit={number:020}");
+    format!("{covered} crc={:08x}\n", crc32fast::hash(covered.as_bytes()))
+}

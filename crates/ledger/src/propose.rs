@@ -1,0 +1,216 @@
+//! Writes: from any node to the leader, and at the leader into the log.
+//!
+//! A write is tried again, under the same request number, until the call's time is up. What comes out is honest: done,
+//! certainly not done, or [`StoreError::Unknown`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::error::RaftError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::StoreError;
+use crate::core::{Core, Lead};
+use crate::raft::{Answers, Batch};
+use crate::state::{Answer, Command, Proposal, STORE_MAX_BYTES};
+use crate::wire::message::{Ask, Refusal, Reply};
+use crate::wire::peer::CallError;
+
+/// Proposals that wait for the leader's log.
+pub(crate) const PROPOSALS_MAX: usize = 1024;
+/// Most proposals in one entry of the log.
+const BATCH_MAX: usize = 128;
+/// Bytes of values after which an entry takes no further proposal.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A proposal at the leader, and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    proposal: Proposal,
+    answer: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// What is known of a write whose time is up.
+#[derive(Debug, Default)]
+struct Trace {
+    /// A leader may have it.
+    sent: bool,
+    /// Why there was no leader, the last time.
+    detail: String,
+}
+
+impl Core {
+    /// Has `command` done, wherever the leader is.
+    pub async fn propose(&self, command: Command) -> Result<Answer, StoreError> {
+        self.tally.writes.fetch_add(1, Ordering::Relaxed);
+        let Ok(_permit) = self.in_flight.try_acquire() else {
+            self.tally.busy.fetch_add(1, Ordering::Relaxed);
+            return Err(StoreError::Busy { in_flight: self.settings.limits.in_flight });
+        };
+        let started = Instant::now();
+        let mut trace = Trace::default();
+        let outcome = timeout(self.settings.call_timeout, self.attempts(command, &mut trace)).await;
+        match outcome {
+            Ok(Ok(answer)) => settle(answer),
+            Ok(Err(_)) | Err(_) if trace.sent => {
+                self.tally.unknown.fetch_add(1, Ordering::Relaxed);
+                Err(StoreError::unknown(started.elapsed()))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                self.tally.no_quorum.fetch_add(1, Ordering::Relaxed);
+                Err(StoreError::no_quorum(started.elapsed(), trace.detail))
+            }
+        }
+    }
+
+    async fn attempts(&self, command: Command, trace: &mut Trace) -> Result<Answer, StoreError> {
+        let ticket = self.requests.begin();
+        let mut first = true;
+        loop {
+            self.usable()?;
+            let lead = self.lead();
+            if let Lead::Nobody(detail) = lead {
+                trace.detail = detail;
+                self.look_again().await;
+                continue;
+            }
+            if !std::mem::take(&mut first) {
+                self.tally.retried.fetch_add(1, Ordering::Relaxed);
+            }
+            let proposal = Proposal { request: Some(ticket.id()), command: command.clone() };
+            // Should the time be up during the attempt, it may have reached the leader.
+            let before = std::mem::replace(&mut trace.sent, true);
+            let outcome = tokio::select! {
+                outcome = self.attempt(&lead, proposal) => outcome,
+                () = self.lead_changes(&lead) => Err(Refusal::Unclear),
+            };
+            match outcome {
+                Ok(Answer::Stale { current }) if !before => {
+                    trace.sent = false;
+                    self.requests.outgrow(current);
+                }
+                // An earlier attempt may have been done under the session that is over.
+                Ok(Answer::Stale { .. }) => return Err(StoreError::unknown(Duration::ZERO)),
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Unclear) => self.look_again().await,
+                Err(refusal) => {
+                    trace.sent = before;
+                    trace.detail = match refusal {
+                        Refusal::Busy => "the leader has too much to do".into(),
+                        _ => "the leader that this node knows does not lead or cannot be reached".into(),
+                    };
+                    self.look_again().await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, lead: &Lead, proposal: Proposal) -> Result<Answer, Refusal> {
+        match lead {
+            Lead::Here => self.hand(proposal).await,
+            Lead::Nobody(_) => Err(Refusal::NotLeader),
+            Lead::At(leader) => {
+                let peer = self.peers.get(leader).ok_or(Refusal::NotLeader)?;
+                self.tally.forwarded.fetch_add(1, Ordering::Relaxed);
+                match peer.call(&Ask::Propose(proposal), self.settings.call_timeout).await {
+                    Ok(Reply::Propose(result)) => result,
+                    Ok(_) | Err(CallError::Lost(_)) => Err(Refusal::Unclear),
+                    Err(CallError::NotSent(_)) => Err(Refusal::NotLeader),
+                }
+            }
+        }
+    }
+
+    /// Into this node's log, if it leads.
+    pub async fn hand(&self, proposal: Proposal) -> Result<Answer, Refusal> {
+        if self.lead() != Lead::Here {
+            return Err(Refusal::NotLeader);
+        }
+        let (answer, result) = oneshot::channel();
+        self.proposals.try_send(Handed { proposal, answer }).map_err(|_| Refusal::Busy)?;
+        result.await.unwrap_or(Err(Refusal::Unclear))
+    }
+}
+
+/// The leader's side: what gathers while one entry is made durable is the next entry.
+pub(crate) async fn fill_log(core: Arc<Core>, mut queue: mpsc::Receiver<Handed>) {
+    let mut waiting: Vec<Handed> = Vec::new();
+    loop {
+        if waiting.is_empty() && queue.recv_many(&mut waiting, BATCH_MAX).await == 0 {
+            return;
+        }
+        while waiting.len() < BATCH_MAX
+            && let Ok(handed) = queue.try_recv()
+        {
+            waiting.push(handed);
+        }
+        // Who has given up is not proposed any more.
+        waiting.retain(|handed| !handed.answer.is_closed());
+        let batch: Vec<Handed> = waiting.drain(..batch_length(&waiting)).collect();
+        if !batch.is_empty() {
+            append(&core, batch).await;
+        }
+    }
+}
+
+async fn append(core: &Core, batch: Vec<Handed>) {
+    let lead = core.lead();
+    let (proposals, waiters): (Vec<_>, Vec<_>) = batch.into_iter().map(|h| (h.proposal, h.answer)).unzip();
+    let outcome = if lead == Lead::Here {
+        tokio::select! {
+            written = core.raft.client_write(Batch(proposals)) => match written {
+                Ok(done) => Ok(done.data),
+                // Whether the entry survives is for the next leader to say.
+                Err(RaftError::APIError(_) | RaftError::Fatal(_)) => Err(Refusal::Unclear),
+            },
+            () = core.lead_changes(&lead) => Err(Refusal::Unclear),
+        }
+    } else {
+        Err(Refusal::NotLeader)
+    };
+    match outcome {
+        Ok(Answers(answers)) => {
+            for (waiter, answer) in waiters.into_iter().zip(answers) {
+                // Who waited may have given up.
+                let _ = waiter.send(Ok(answer));
+            }
+        }
+        Err(refusal) => {
+            for waiter in waiters {
+                let _ = waiter.send(Err(refusal.clone()));
+            }
+        }
+    }
+}
+
+fn batch_length(waiting: &[Handed]) -> usize {
+    let mut bytes = 0;
+    let fits = |handed: &&Handed| {
+        let fits = bytes < BATCH_BYTES;
+        bytes += weight(&handed.proposal.command);
+        fits
+    };
+    waiting.iter().take_while(fits).count()
+}
+
+fn weight(command: &Command) -> usize {
+    let Command::Transact(txn) = command else { return 0 };
+    let of = |op: &crate::Op| if let crate::Op::Put { value, .. } = op { value.len() } else { 0 };
+    txn.then.iter().map(of).sum()
+}
+
+/// An answer of the state as the caller hears it.
+fn settle(answer: Answer) -> Result<Answer, StoreError> {
+    match answer {
+        Answer::LeaseGone(lease) => Err(StoreError::LeaseGone(lease)),
+        Answer::Full { bytes } => Err(StoreError::TooLarge {
+            what: "the whole store",
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            max_bytes: STORE_MAX_BYTES,
+        }),
+        answer => Ok(answer),
+    }
+}
