@@ -1,0 +1,196 @@
+//! Real PostgreSQL, real guards: a cluster is made, loses its primary in several ways, and no acknowledged row is lost.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Cluster, kill, node, signal};
+use tiebeam_postgres::MemberRole;
+use tiebeam_topology::{Durability, NodeName};
+
+const LONG: Duration = Duration::from_secs(40);
+
+/// Writes rows one after another to whoever `primary` names; remembers the last acknowledged number.
+async fn write_rows(cluster: &Cluster, stop: &AtomicBool, acked: &AtomicI64, gap_ms: &AtomicI64) -> Vec<i64> {
+    let mut rows = Vec::new();
+    let mut n = 0;
+    let mut last = Instant::now();
+    let mut client = None;
+    while !stop.load(Ordering::Relaxed) {
+        let primary: Option<NodeName> = cluster
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.agent.is_some())
+            .find_map(|(name, _)| cluster.state(name).primary.clone().filter(|p| p == name));
+        if client.is_none()
+            && let Some(primary) = primary
+        {
+            client = cluster.connect(&primary).await.ok();
+        }
+        n += 1;
+        let done = match &client {
+            Some(c) => {
+                let sql = format!("INSERT INTO rows VALUES ({n})");
+                matches!(
+                    tokio::time::timeout(Duration::from_secs(1), c.batch_execute(&sql)).await,
+                    Ok(Ok(()))
+                )
+            }
+            None => false,
+        };
+        if done {
+            gap_ms.fetch_max(last.elapsed().as_millis() as i64, Ordering::Relaxed);
+            last = Instant::now();
+            rows.push(n);
+            acked.store(n, Ordering::Relaxed);
+        } else {
+            client = None;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    rows
+}
+
+async fn wait_for_rows(acked: &AtomicI64, after: i64) {
+    let start = Instant::now();
+    while acked.load(Ordering::Relaxed) <= after {
+        assert!(start.elapsed() < LONG, "no row was written");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// One primary, and everybody else streams from it and counts.
+fn settled(n: usize) -> impl Fn(&NodeName, &tiebeam_postgres::State) -> bool {
+    move |name, s| {
+        let Some(primary) = &s.primary else { return false };
+        let role = if primary == name { MemberRole::Primary } else { MemberRole::Replica };
+        let sync = s.members.values().filter(|m| m.sync).count();
+        s.me.role == role && (primary == name || s.me.streaming) && sync == n - 1
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_loses_nothing() {
+    let mut cluster = Cluster::new(&["a", "b", "c"], Durability::Quorum);
+    let start = Instant::now();
+    cluster.start_all().await;
+    cluster.until("the cluster is made", LONG, settled(3)).await;
+    eprintln!("made within {:?}", start.elapsed());
+    let a = node("a");
+    let admin = cluster.connect(&a).await.unwrap();
+    admin.batch_execute("CREATE TABLE rows (n bigint)").await.unwrap();
+    drop(admin);
+
+    let (stop, acked, gap) = (AtomicBool::new(false), AtomicI64::new(0), AtomicI64::new(0));
+    let drill = async {
+        wait_for_rows(&acked, 50).await;
+        gap.store(0, Ordering::Relaxed);
+        kill(cluster.state(&a).me.pid.unwrap());
+        let before = acked.load(Ordering::Relaxed);
+        cluster
+            .until("another is primary", LONG, |_, s| s.primary.as_ref().is_some_and(|p| *p != node("a")))
+            .await;
+        wait_for_rows(&acked, before + 20).await;
+        eprintln!("PostgreSQL killed: {} ms without a write", gap.load(Ordering::Relaxed));
+        cluster.until("a is back", LONG, settled(3)).await;
+        wait_for_rows(&acked, acked.load(Ordering::Relaxed) + 20).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (rows, ()) = tokio::join!(write_rows(&cluster, &stop, &acked, &gap), drill);
+    check_rows(&cluster, &rows).await;
+    assert!(gap.load(Ordering::Relaxed) < 15_000, "the gap was {} ms", gap.load(Ordering::Relaxed));
+    cluster.stop_all().await;
+}
+
+async fn check_rows(cluster: &Cluster, rows: &[i64]) {
+    let primary = cluster
+        .nodes
+        .iter()
+        .filter(|(_, n)| n.agent.is_some())
+        .find_map(|(n, _)| cluster.state(n).primary.clone());
+    let client = cluster.connect(&primary.unwrap()).await.unwrap();
+    let there = client.query("SELECT n FROM rows", &[]).await.unwrap();
+    let there: std::collections::BTreeSet<i64> = there.iter().map(|r| r.get(0)).collect();
+    let lost: Vec<_> = rows.iter().filter(|n| !there.contains(n)).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    eprintln!("{} rows acknowledged, all there", rows.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_node_is_replaced_when_its_lease_ends() {
+    let mut cluster = Cluster::new(&["a", "b", "c"], Durability::Quorum);
+    cluster.start_all().await;
+    cluster.until("the cluster is made", LONG, settled(3)).await;
+    let a = node("a");
+    let admin = cluster.connect(&a).await.unwrap();
+    admin.batch_execute("CREATE TABLE rows (n bigint)").await.unwrap();
+    let rows: Vec<i64> = (1..50).collect();
+    for n in &rows {
+        admin.execute("INSERT INTO rows VALUES ($1)", &[n]).await.unwrap();
+    }
+    let guard = cluster.state(&a).me.guard_pid.unwrap();
+    let agent = cluster.nodes.get_mut(&a).unwrap().agent.take().unwrap();
+    agent.abort();
+    kill(guard);
+    let start = Instant::now();
+    cluster
+        .until("another is primary", LONG, |_, s| s.primary.as_ref().is_some_and(|p| *p != node("a")))
+        .await;
+    eprintln!("node killed: a new primary after {:?}", start.elapsed());
+    check_rows(&cluster, &rows).await;
+    cluster.start(&a).await;
+    cluster.until("a is back", LONG, settled(3)).await;
+    cluster.stop_all().await;
+}
+
+/// An agent that is replaced adopts what runs; a primary cut off from the ledger is stopped by its guard before another
+/// takes over; a PostgreSQL that is stopped (SIGSTOP) is found by its missing writes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_comes_back_a_ledger_is_lost_a_server_hangs() {
+    let mut cluster = Cluster::new(&["a", "b", "c"], Durability::Strict);
+    cluster.start_all().await;
+    cluster.until("the cluster is made", LONG, settled(3)).await;
+    let a = node("a");
+    let admin = cluster.connect(&a).await.unwrap();
+    admin.batch_execute("CREATE TABLE rows (n bigint); INSERT INTO rows VALUES (1)").await.unwrap();
+
+    let pid = cluster.state(&a).me.pid;
+    let agent = cluster.nodes.get_mut(&a).unwrap().agent.take().unwrap();
+    agent.abort();
+    cluster.start(&a).await;
+    cluster.until("a goes on", LONG, settled(3)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let state = cluster.state(&a);
+    assert_eq!(
+        (state.me.pid, state.primary.as_ref(), state.lease.as_ref().unwrap().epoch.0),
+        (pid, Some(&a), 1)
+    );
+    admin.batch_execute("INSERT INTO rows VALUES (2)").await.unwrap();
+
+    cluster.nodes[&a].handle.cut(true);
+    let others = |that: fn(&tiebeam_postgres::State) -> bool| {
+        move |n: &NodeName, s: &tiebeam_postgres::State| n.as_str() == "a" || that(s)
+    };
+    let moved = others(|s| s.primary.as_ref().is_some_and(|p| p.as_str() != "a"));
+    cluster.until("another is primary", LONG, moved).await;
+    assert!(admin.batch_execute("INSERT INTO rows VALUES (3)").await.is_err(), "a was stopped before");
+    cluster.nodes[&a].handle.cut(false);
+    cluster.until("a is back", LONG, settled(3)).await;
+
+    let second = cluster.state(&a).primary.clone().unwrap();
+    let start = Instant::now();
+    signal(cluster.state(&second).me.pid.unwrap(), libc::SIGSTOP);
+    let epoch = cluster.state(&second).lease.as_ref().unwrap().epoch;
+    cluster
+        .until("another is primary again", LONG, |_, s| {
+            s.primary.is_some() && s.lease.as_ref().is_some_and(|l| l.epoch > epoch)
+        })
+        .await;
+    eprintln!("PostgreSQL stopped: another primary after {:?}", start.elapsed());
+    cluster.until("all are back", LONG, settled(3)).await;
+    check_rows(&cluster, &[1, 2]).await;
+    cluster.stop_all().await;
+}
