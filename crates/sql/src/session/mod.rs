@@ -1,0 +1,379 @@
+//! One client from its connection to its end: batch after batch, each on the server connection that suits it.
+//!
+//! Started by `worker`, one task a client. What it decides is in `route`, `batch`, `exchange` and `aborted`, which do
+//! no I/O; `acquire` and `pump` wait and move bytes.
+
+mod aborted;
+mod acquire;
+mod batch;
+mod deallocate;
+mod exchange;
+mod login;
+mod lost;
+mod pump;
+mod read;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use self::acquire::Stop;
+use self::batch::{Batch, ReadError, Traits};
+use self::exchange::Exchange;
+use self::login::{LoggedIn, Refusal};
+use self::pump::End;
+use crate::fresh::Floor;
+use crate::pool::{Conn, Key};
+use crate::prepared::Names;
+use crate::route::Tried;
+use crate::stats::Count;
+use crate::wire::error::{SqlError, state};
+use crate::worker::{Handle, Signal, Worker};
+
+/// A client that does not read its answers is not read from.
+const UNREAD_BYTES_MAX: usize = 64 * 1024;
+/// A client that says nothing for so long is asked, by TCP keepalive, whether it is there.
+const CLIENT_SILENT_MAX: Duration = Duration::from_secs(30);
+const CLIENT_PROBE_EVERY: Duration = Duration::from_secs(10);
+/// Questions without an answer until it is gone.
+const CLIENT_PROBES: u32 = 3;
+/// What functions remember of sequences in a connection.
+const SEQUENCE_STATE: &str = "sequence state";
+
+struct Session {
+    worker: Rc<Worker>,
+    client: TcpStream,
+    handle: Rc<Handle>,
+    key: Rc<Key>,
+    /// The client's encoding is UTF-8.
+    utf8: bool,
+    /// From the client.
+    input: BytesMut,
+    /// To the client.
+    output: BytesMut,
+    names: Names,
+    floor: Floor,
+    exchange: Exchange,
+    /// What was read while no connection was attached.
+    batch: Batch,
+    /// What may be under way on the connection.
+    flight: Traits,
+    /// Bytes at the front of `input` that were sent but could be sent again elsewhere.
+    sent: usize,
+    /// Bytes of a large message that are still to be sent on.
+    streaming: usize,
+    /// Bytes of a message that must all be here before it can be sent on.
+    wanted: usize,
+    pinned: bool,
+    /// The client's transaction was lost; it has not ended it yet.
+    aborted: bool,
+    /// The client was not told yet why: the connection broke while it asked for nothing.
+    untold: Option<SqlError>,
+    /// After an error: all is dropped until Sync.
+    skipping: bool,
+    /// Bytes of a message that is dropped.
+    dropping: usize,
+}
+
+/// Serves one client to its end.
+pub(crate) async fn run(worker: Rc<Worker>, client: TcpStream) {
+    let entered = Entered::new(worker.clone());
+    if let Err(error) = serve(worker, client, &entered).await {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}
+
+/// Counts the session as long as it lives.
+struct Entered {
+    worker: Rc<Worker>,
+    /// As many may be there, and as many may log in.
+    fits: bool,
+    may_log_in: bool,
+}
+
+impl Entered {
+    fn new(worker: Rc<Worker>) -> Self {
+        let (fits, may_log_in) = (worker.enter(), worker.may_log_in());
+        Self { worker, fits, may_log_in }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.worker.leave();
+    }
+}
+
+/// Unregisters the session at its end.
+struct Registered(Rc<Worker>, Rc<Handle>);
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.0.unregister(&self.1);
+    }
+}
+
+async fn serve(worker: Rc<Worker>, mut client: TcpStream, entered: &Entered) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    watch_client(&client)?;
+    if !entered.may_log_in {
+        worker.counters.count(Count::ClientsRefused);
+        return tell(&mut client, &full().detail("Too many are logging in.")).await;
+    }
+    let logging_in = LoggingIn::new(worker.clone());
+    // Who is one too many is heard before it is refused: a CancelRequest counts, and the others understand the answer.
+    let refused = (!entered.fits).then(full);
+    let logged_in = match login::log_in(&worker, &mut client, refused).await {
+        Ok(logged_in) => logged_in,
+        Err(Refusal::Silent) => return Ok(()),
+        Err(Refusal::Tell(error)) => return tell(&mut client, &error).await,
+    };
+    drop(logging_in);
+    let Some(handle) = worker.register(login::secret()) else {
+        let error = SqlError::fatal(state::TOO_MANY_CONNECTIONS, "too many sessions in one worker");
+        return tell(&mut client, &error).await;
+    };
+    let _registered = Registered(worker.clone(), handle.clone());
+    let LoggedIn { params, proof, input } = logged_in;
+    let mut session = Session {
+        key: worker.key(params, proof),
+        worker,
+        client,
+        handle,
+        utf8: true,
+        input,
+        output: BytesMut::new(),
+        names: Names::default(),
+        floor: Floor::Free,
+        exchange: Exchange::default(),
+        batch: Batch::default(),
+        flight: Traits::default(),
+        sent: 0,
+        streaming: 0,
+        wanted: 0,
+        pinned: false,
+        aborted: false,
+        untold: None,
+        skipping: false,
+        dropping: 0,
+    };
+    if let Err(error) = session.welcome().await {
+        return tell(&mut session.client, &error).await;
+    }
+    session.batches().await
+}
+
+/// Lets the system find out that a client's machine is gone, which would otherwise keep its connections.
+fn watch_client(client: &TcpStream) -> std::io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(CLIENT_SILENT_MAX)
+        .with_interval(CLIENT_PROBE_EVERY)
+        .with_retries(CLIENT_PROBES);
+    SockRef::from(client).set_tcp_keepalive(&keepalive)
+}
+
+fn full() -> SqlError {
+    SqlError::fatal(state::TOO_MANY_CONNECTIONS, "the router has as many clients as it may")
+        .hint("The bound is `clients` in [sql].")
+}
+
+/// Counts a login under way.
+struct LoggingIn(Rc<Worker>);
+
+impl LoggingIn {
+    fn new(worker: Rc<Worker>) -> Self {
+        worker.logging_in.set(worker.logging_in.get() + 1);
+        Self(worker)
+    }
+}
+
+impl Drop for LoggingIn {
+    fn drop(&mut self) {
+        self.0.logging_in.set(self.0.logging_in.get() - 1);
+    }
+}
+
+/// Ends a client's connection with an error.
+async fn tell(client: &mut TcpStream, error: &SqlError) -> std::io::Result<()> {
+    let mut out = BytesMut::new();
+    error.write(&mut out);
+    client.write_all(&out).await?;
+    client.shutdown().await
+}
+
+/// What the client wants next.
+enum Next {
+    Batch,
+    Gone,
+    Unreadable(ReadError),
+    Drained,
+}
+
+impl Session {
+    /// Tells the client what servers report at login, which also finds out whether they let this user in.
+    async fn welcome(&mut self) -> Result<(), SqlError> {
+        if self.key.reported.borrow().is_none() {
+            match self.acquire(true, &mut Tried::default()).await {
+                Ok(conn) => conn.release(Instant::now()),
+                Err(Stop::Gone) => return Ok(()),
+                Err(Stop::Error(error)) => return Err(SqlError { fatal: true, ..error }),
+            }
+        }
+        let reported = self.key.reported.borrow().clone().unwrap_or_default();
+        self.utf8 = reported.iter().any(|(name, value)| name == "client_encoding" && value == "UTF8");
+        login::welcome(&reported, self.handle.key, &mut self.output);
+        Ok(())
+    }
+
+    async fn batches(mut self) -> std::io::Result<()> {
+        loop {
+            match self.next_batch().await {
+                Next::Batch => {}
+                Next::Gone => return Ok(()),
+                Next::Unreadable(error) => return self.end(&error.to_sql()).await,
+                Next::Drained => return self.end(&stopping()).await,
+            }
+            if self.answer_here() {
+                self.input.advance(self.batch.len);
+                self.batch.clear();
+                continue;
+            }
+            if let Err(error) = self.batch_on_server().await {
+                return match error {
+                    Some(error) => self.end(&error).await,
+                    None => Ok(()),
+                };
+            }
+            self.batch.clear();
+        }
+    }
+
+    /// Does a batch on a server, and all that follows while its connection is in use. `Err`: the session ends, with
+    /// these words.
+    async fn batch_on_server(&mut self) -> Result<(), Option<SqlError>> {
+        let mut tried = Tried::default();
+        let mut repeated = false;
+        // A cancel that came while nothing ran means nothing that comes now.
+        self.handle.take(Signal::Cancel);
+        loop {
+            let read = !self.batch.traits.uncertain && self.batch.complete && !repeated;
+            let mut conn = match self.acquire(read, &mut tried).await {
+                Ok(conn) => conn,
+                Err(Stop::Gone) => return Err(None),
+                Err(Stop::Error(error)) => {
+                    self.refuse_batch(&error);
+                    return Ok(());
+                }
+            };
+            if let Some(what) = self.batch.traits.pins {
+                self.pin(what);
+                if what == SEQUENCE_STATE {
+                    // What other sessions took from sequences on this connection is not for this one.
+                    match self.waiting(conn.server.ask("DISCARD SEQUENCES", &[])).await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(error)) => {
+                            self.pinned = false;
+                            let text = format!("{}: {error}", conn.pool().target.node);
+                            self.refuse_batch(&SqlError::error(state::CONNECTION_FAILURE, text));
+                            return Ok(());
+                        }
+                        Err(Stop::Gone) => return Err(None),
+                        Err(Stop::Error(error)) => {
+                            self.pinned = false;
+                            self.refuse_batch(&error);
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            self.flight.writes = repeated;
+            match self.on_connection(&mut conn).await {
+                End::Done => {
+                    // One whose server said goodbye would break under its next user.
+                    if self.exchange.farewell.is_none() {
+                        conn.release(Instant::now());
+                    }
+                    return Ok(());
+                }
+                End::Elsewhere(error) if !repeated => {
+                    tracing::debug!(%error, "a read is repeated on the primary");
+                    repeated = true;
+                }
+                End::Broken(cause) if self.sent > 0 && !repeated && !self.pinned => {
+                    tracing::debug!(cause, "a read is repeated on the primary");
+                    conn.pool().counters.errors.add(1);
+                    repeated = true;
+                }
+                End::Elsewhere(error) => {
+                    self.forget_sent();
+                    return self.lost(&conn, error.to_string());
+                }
+                End::Broken(cause) => {
+                    conn.pool().counters.errors.add(1);
+                    self.forget_sent();
+                    return self.lost(&conn, cause);
+                }
+                End::Refuse(error) => {
+                    self.forget_sent();
+                    self.fail(&error, true);
+                    return Ok(());
+                }
+                End::Gone => {
+                    if self.exchange.is_idle() {
+                        conn.server.part();
+                    }
+                    return Err(None);
+                }
+                End::Unreadable(error) => return Err(Some(error.to_sql())),
+                End::Drained => return Err(Some(stopping())),
+            }
+            self.worker.counters.count(Count::ReadsRepeated);
+            self.output.clear();
+            self.sent = 0;
+        }
+    }
+
+    async fn on_connection(&mut self, conn: &mut Conn) -> End {
+        self.exchange.reset();
+        if self.output.capacity() == 0 {
+            self.output = self.worker.buffer();
+        }
+        self.handle.attached.replace(Some(conn.info.clone()));
+        let unread = !self.output.is_empty();
+        let end = match self.send_batch(conn) {
+            Ok(()) => {
+                if unread {
+                    // What the client has not read yet must not be dropped with a batch that is sent elsewhere.
+                    self.forget_sent();
+                }
+                self.pump(conn).await
+            }
+            Err(end) => end,
+        };
+        self.handle.attached.replace(None);
+        end
+    }
+
+    fn pin(&mut self, what: &'static str) {
+        if !self.pinned {
+            self.pinned = true;
+            self.worker.counters.count(Count::Pinned);
+            tracing::debug!(what, "a session is pinned to its server connection");
+        }
+    }
+
+    /// The last words to the client.
+    async fn end(mut self, error: &SqlError) -> std::io::Result<()> {
+        error.write(&mut self.output);
+        self.client.write_all(&self.output).await?;
+        self.client.shutdown().await
+    }
+}
+
+fn stopping() -> SqlError {
+    SqlError::fatal(state::ADMIN_SHUTDOWN, "the router is stopping").hint("Connect again.")
+}

@@ -1,0 +1,214 @@
+//! A real PostgreSQL primary and its streaming replica, for tests: made in a temporary folder, ended with the value.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+pub const PASSWORD: &str = "pencil";
+
+/// A folder that is removed at the end, owned by the user that PostgreSQL runs as.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub fn new() -> Self {
+        let folder = Self(tempfile::Builder::new().prefix("tiebeam-sql-").tempdir_in("/tmp").unwrap());
+        own(folder.path());
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// The user that PostgreSQL runs as: it refuses to be root.
+fn user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line =
+        passwd.lines().find(|l| l.starts_with("postgres:")).expect("tests as root need a user postgres");
+    let field = |i| line.split(':').nth(i).unwrap().parse().unwrap();
+    Some((field(2), field(3)))
+}
+
+pub fn own(path: &Path) {
+    if let Some((uid, gid)) = user() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// A program of PostgreSQL, found where distributions put it.
+pub fn program(name: &str) -> Command {
+    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.map(|e| e.unwrap().path().join("bin")).collect())
+        .unwrap_or_default();
+    folders.sort();
+    let path = folders.pop().map_or_else(|| PathBuf::from(name), |folder| folder.join(name));
+    let mut command = Command::new(path);
+    command.env_clear().env("LC_ALL", "C.UTF-8").env("PGPASSWORD", PASSWORD).current_dir("/tmp");
+    command
+}
+
+fn as_user(mut command: Command) -> Command {
+    if let Some((uid, gid)) = user() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+pub fn done(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    output
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub struct Postgres {
+    pub port: u16,
+    pub data: PathBuf,
+    child: Child,
+}
+
+impl Postgres {
+    /// A primary with SCRAM for all, the superuser `postgres` and some more settings.
+    pub fn primary(folder: &Folder, settings: &str, hba: &str) -> Self {
+        let data = folder.path().join("primary");
+        let password = folder.path().join("password");
+        fs::write(&password, PASSWORD).unwrap();
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+        own(&password);
+        let mut initdb = as_user(program("initdb"));
+        initdb
+            .args(["-U", "postgres", "-A", "scram-sha-256", "--no-sync", "-E", "UTF8", "--pwfile"])
+            .arg(&password);
+        initdb.arg("-D").arg(&data);
+        done(initdb);
+        fs::write(data.join("pg_hba.conf"), hba).unwrap();
+        let sockets = folder.path().display();
+        let common = format!(
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{sockets}'\nfsync = off\nmax_connections = 60\n\
+             shared_buffers = 16MB\nwal_level = replica\nhot_standby = on\nmax_standby_streaming_delay = 10s\n{settings}\n"
+        );
+        let conf = data.join("postgresql.conf");
+        fs::write(&conf, fs::read_to_string(&conf).unwrap() + &common).unwrap();
+        Self::start(data)
+    }
+
+    /// A streaming replica of `primary`.
+    pub fn replica(folder: &Folder, primary: &Postgres, name: &str) -> Self {
+        let data = folder.path().join(name);
+        let mut backup = as_user(program("pg_basebackup"));
+        let port = primary.port.to_string();
+        backup.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-p",
+            &port,
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        ]);
+        backup.arg("-D").arg(&data);
+        done(backup);
+        Self::start(data)
+    }
+
+    fn start(data: PathBuf) -> Self {
+        let port = free_port();
+        let log = fs::File::create(data.join("log.txt")).unwrap();
+        let mut command = as_user(program("postgres"));
+        command.arg("-D").arg(&data).args(["-p", &port.to_string()]).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        // SAFETY: between fork and exec only one system call is made, which allocates nothing.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::QUIT))?));
+        }
+        let child = command.spawn().unwrap();
+        let server = Self { port, data, child };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut ready = program("pg_isready");
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
+            if ready.status().unwrap().success() {
+                return server;
+            }
+            let log = || fs::read_to_string(server.data.join("log.txt")).unwrap();
+            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Runs SQL as the superuser; the unaligned answer.
+    pub fn sql(&self, sql: &str) -> String {
+        psql(self.port, "postgres", "postgres", sql)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process(pid, Signal::QUIT);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// psql without its start-up file; it fails at the first error.
+pub fn psql_command(port: u16, user: &str, database: &str) -> Command {
+    let mut psql = program("psql");
+    let port = port.to_string();
+    psql.args([
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &port,
+        "-U",
+        user,
+        database,
+    ]);
+    psql
+}
+
+pub fn psql(port: u16, user: &str, database: &str, sql: &str) -> String {
+    let mut psql = psql_command(port, user, database);
+    psql.args(["-c", sql]);
+    String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
+}
+
+/// Waits for what must come true soon.
+pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !test() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,37 @@
+CREATE TABLE customers (id bigint PRIMARY KEY, name text NOT NULL, email text, city text, born date, tags text[], info jsonb,
+    active boolean DEFAULT true, created timestamptz DEFAULT now());
+CREATE TABLE orders (id bigint PRIMARY KEY, customer_id bigint REFERENCES customers, total numeric(12, 2), state text,
+    placed timestamptz DEFAULT now(), note text, "select" int, "update" text, "Order" int);
+CREATE TABLE items (id bigserial PRIMARY KEY, order_id bigint, sku text, quantity int, price numeric(12, 2), parent bigint);
+CREATE TABLE "Mixed Case" (id int, "a b" text);
+CREATE TABLE größe (id int, länge int);
+CREATE VIEW recent AS SELECT * FROM orders WHERE placed > now() - interval '1 day';
+CREATE SEQUENCE numbers;
+CREATE FUNCTION price_of(bigint) RETURNS numeric LANGUAGE sql STABLE AS 'SELECT price FROM items WHERE id = $1';
+CREATE FUNCTION touch(bigint) RETURNS bigint LANGUAGE sql AS 'UPDATE items SET quantity = quantity WHERE id = $1 RETURNING id';
+CREATE FUNCTION audit(orders) RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$;
+CREATE FUNCTION stepped(int, bigint DEFAULT nextval('numbers')) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $2';
+CREATE FUNCTION stepped_sum_step(bigint, bigint) RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$;
+CREATE AGGREGATE stepped_sum(bigint) (SFUNC = stepped_sum_step, STYPE = bigint, INITCOND = '0');
+CREATE FUNCTION plus_step(bigint, bigint) RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$;
+CREATE OPERATOR +!+ (FUNCTION = plus_step, LEFTARG = bigint, RIGHTARG = bigint);
+CREATE VIEW ticket AS SELECT nextval('numbers') AS n;
+CREATE VIEW tickets_twice AS SELECT a.n FROM ticket a, ticket b;
+CREATE VIEW by_operator AS SELECT 1::bigint +!+ 2::bigint AS n;
+CREATE FUNCTION checked(int) RETURNS boolean LANGUAGE sql AS $$SELECT nextval('numbers') > 0$$;
+CREATE DOMAIN checked_int AS int CHECK (checked(VALUE));
+CREATE TABLE with_domain (n checked_int, m checked_int[]);
+CREATE TABLE guarded (id int, owner text);
+ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY watched ON guarded USING (checked(id));
+CREATE FOREIGN DATA WRAPPER elsewhere;
+CREATE SERVER there FOREIGN DATA WRAPPER elsewhere;
+CREATE TABLE parts (id int) PARTITION BY LIST (id);
+CREATE FOREIGN TABLE parts_there PARTITION OF parts FOR VALUES IN (1) SERVER there;
+CREATE FOREIGN TABLE far (id int) SERVER there;
+CREATE TYPE box_of AS (a int);
+CREATE FUNCTION to_box(int) RETURNS box_of LANGUAGE sql AS 'SELECT ROW($1)::box_of';
+CREATE CAST (int AS box_of) WITH FUNCTION to_box(int);
+CREATE FUNCTION mixed(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE SCHEMA other;
+CREATE FUNCTION other.mixed(text) RETURNS int LANGUAGE sql AS 'SELECT 1';
