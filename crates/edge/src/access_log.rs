@@ -1,0 +1,266 @@
+//! One line for each request, rendered into the worker's own batch and written by a thread that nobody waits for.
+//!
+//! A worker hands its batch over when it is large or at the next tick, so a line is on its way within 100 ms. When the
+//! writer is behind, batches are dropped and their lines counted; a request never waits. Queries, bodies and fields
+//! are never logged: they may hold secrets.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tiebeam_topology::AccessLog;
+
+use crate::config::LogSink;
+use crate::counters::Counters;
+use crate::error::StartError;
+use crate::snapshot::Snapshot;
+
+/// A batch of this size goes to the writer at once, bytes.
+const BATCH_BYTES: usize = 16 * 1024;
+/// Batches that may wait for the writer, of all workers.
+const WAITING_BATCHES: usize = 256;
+
+/// What one line says.
+#[derive(Clone, Debug)]
+pub struct Line<'a> {
+    pub id: &'a str,
+    pub client: IpAddr,
+    pub scheme: &'a str,
+    pub method: &'a [u8],
+    pub host: &'a [u8],
+    /// Without the query.
+    pub path: &'a [u8],
+    pub status: u16,
+    pub bytes: u64,
+    pub server: Option<&'a str>,
+    pub tries: u32,
+    pub total: Duration,
+    pub connect: Duration,
+    pub first_byte: Duration,
+    /// What went wrong, by the name of its counter.
+    pub why: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// For what was no request.
+    pub fn refused(id: &'a str, client: IpAddr, scheme: &'a str) -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            id,
+            client,
+            scheme,
+            method: b"",
+            host: b"",
+            path: b"",
+            status: 0,
+            bytes: 0,
+            server: None,
+            tries: 0,
+            total: zero,
+            connect: zero,
+            first_byte: zero,
+            why: None,
+        }
+    }
+}
+
+/// A worker's end of the log.
+pub struct Log {
+    batch: RefCell<String>,
+    lines: Cell<u64>,
+    /// `None`: the sink is off.
+    writer: Option<SyncSender<String>>,
+}
+
+/// The writer's thread; it ends when the last worker has.
+pub struct Writer {
+    sender: Option<SyncSender<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(sink: LogSink) -> Result<Self, StartError> {
+        let out: Box<dyn io::Write + Send> = match sink {
+            LogSink::Off => return Ok(Self { sender: None, thread: None }),
+            LogSink::Stdout => Box::new(io::stdout()),
+            LogSink::File(path) => Box::new(open(&path).map_err(|source| StartError::Log { path, source })?),
+        };
+        let (sender, receiver) = sync_channel(WAITING_BATCHES);
+        let thread = std::thread::Builder::new()
+            .name("edge-log".to_owned())
+            .spawn(move || write_all(out, &receiver))
+            .map_err(StartError::Thread)?;
+        Ok(Self { sender: Some(sender), thread: Some(thread) })
+    }
+
+    pub fn log(&self) -> Log {
+        Log { batch: RefCell::default(), lines: Cell::new(0), writer: self.sender.clone() }
+    }
+
+    /// Waits until everything that workers handed over is written. All of them must have ended.
+    pub fn finish(mut self) {
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has been reported by the panic itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(path: &std::path::Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+fn write_all(mut out: Box<dyn io::Write + Send>, batches: &Receiver<String>) {
+    let mut is_failing = false;
+    while let Ok(batch) = batches.recv() {
+        match out.write_all(batch.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => is_failing = false,
+            Err(error) if !is_failing => {
+                is_failing = true;
+                tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Log {
+    pub fn write(&self, snapshot: &Snapshot, counters: &Counters, line: &Line<'_>) {
+        if self.writer.is_none() || snapshot.access_log == AccessLog::Off {
+            return;
+        }
+        let mut batch = self.batch.borrow_mut();
+        match snapshot.access_log {
+            AccessLog::Json => json(&mut batch, snapshot.node.as_str(), jiff::Timestamp::now(), line),
+            _ => common(&mut batch, jiff::Timestamp::now(), line),
+        }
+        self.lines.set(self.lines.get() + 1);
+        let is_large = batch.len() >= BATCH_BYTES;
+        drop(batch);
+        if is_large {
+            self.flush(counters);
+        }
+    }
+
+    /// Hands the batch over, or drops it if the writer is too far behind.
+    pub fn flush(&self, counters: &Counters) {
+        let lines = self.lines.take();
+        let Some(writer) = self.writer.as_ref().filter(|_| lines > 0) else { return };
+        let next = String::with_capacity(BATCH_BYTES + 1024);
+        if writer.try_send(self.batch.replace(next)).is_err() {
+            counters.log_lines_dropped.add(lines);
+        }
+    }
+}
+
+// Writing to a `String` cannot fail, so the results of `write!` below are not looked at.
+
+fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
+    let ms = |d: Duration| d.as_secs_f64() * 1000.0;
+    let _ = write!(
+        out,
+        "{{\"time\":\"{now:.3}\",\"id\":\"{}\",\"edge\":\"{node}\",\"client\":\"{}\"",
+        line.id, line.client
+    );
+    for (name, value) in [("method", line.method), ("host", line.host), ("path", line.path)] {
+        let _ = write!(out, ",\"{name}\":\"");
+        escape(out, value);
+        out.push('"');
+    }
+    let _ =
+        write!(out, ",\"scheme\":\"{}\",\"status\":{},\"bytes\":{}", line.scheme, line.status, line.bytes);
+    if let Some(server) = line.server {
+        out.push_str(",\"server\":\"");
+        escape(out, server.as_bytes());
+        let _ = write!(out, "\",\"tries\":{}", line.tries);
+    }
+    let _ = write!(
+        out,
+        ",\"time_ms\":{{\"total\":{:.3},\"connect\":{:.3},\"first_byte\":{:.3}}}",
+        ms(line.total),
+        ms(line.connect),
+        ms(line.first_byte)
+    );
+    if let Some(why) = line.why {
+        let _ = write!(out, ",\"why\":\"{why}\"");
+    }
+    out.push_str("}\n");
+}
+
+/// The Common Log Format, with server, milliseconds and reason behind it.
+fn common(out: &mut String, now: jiff::Timestamp, line: &Line<'_>) {
+    let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
+    let _ = write!(out, "{} - - [{time}] \"", line.client);
+    escape(out, line.method);
+    out.push(' ');
+    escape(out, line.path);
+    let server = line.server.unwrap_or("-");
+    let ms = line.total.as_secs_f64() * 1000.0;
+    let _ = write!(
+        out,
+        " HTTP/1.1\" {} {} {server} {ms:.3} {}",
+        line.status,
+        line.bytes,
+        line.why.unwrap_or("-")
+    );
+    out.push('\n');
+}
+
+/// Bytes of a checked head as the inside of a JSON string: printable ASCII, of which two need an escape.
+fn escape(out: &mut String, text: &[u8]) {
+    for &b in text {
+        match b {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(char::from(b));
+            }
+            b' '..=b'~' => out.push(char::from(b)),
+            _ => {
+                let _ = write!(out, "\\u{b:04x}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let line = Line {
+            method: b"GET",
+            host: b"shop.example",
+            path: b"/a\"b\x01",
+            status: 200,
+            bytes: 5,
+            server: Some("a/web.1"),
+            tries: 2,
+            total: Duration::from_micros(1500),
+            why: Some("no_server"),
+            ..Line::refused("00ff", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "http")
+        };
+        let mut text = String::new();
+        json(&mut text, "a", jiff::Timestamp::UNIX_EPOCH, &line);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["time"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(value["path"], "/a\"b\u{1}");
+        assert_eq!(value["time_ms"]["total"], 1.5);
+        assert_eq!((&value["server"], &value["tries"]), (&"a/web.1".into(), &2.into()));
+        text.clear();
+        common(&mut text, jiff::Timestamp::UNIX_EPOCH, &line);
+        assert_eq!(
+            text,
+            "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b\\u0001 HTTP/1.1\" 200 5 a/web.1 1.500 no_server\n"
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Answers that are the edge's own: redirects, and short pages that say what went wrong to whoever reads them.
+
+use std::time::Duration;
+
+use crate::codec::{BodyLength, Method};
+use crate::connection::{Connection, Io, Request};
+use crate::counters::Reason;
+use crate::servers::Server;
+use crate::worker::Worker;
+
+/// How a request ended, for the log and for the connection.
+pub struct Answered<'a> {
+    pub status: u16,
+    /// Of the body that the client was sent.
+    pub bytes: u64,
+    pub server: Option<&'a Server>,
+    pub tries: u32,
+    pub connect: Duration,
+    pub first_byte: Duration,
+    pub why: Option<&'static str>,
+    pub end: End,
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Keep,
+    Close,
+    /// Closed so that nobody takes what was sent for whole.
+    Reset,
+}
+
+impl Answered<'_> {
+    pub fn own(status: u16, why: Option<&'static str>, end: End) -> Self {
+        let zero = Duration::ZERO;
+        Self { status, bytes: 0, server: None, tries: 0, connect: zero, first_byte: zero, why, end }
+    }
+}
+
+/// Answers with a page of the edge's own.
+pub async fn fail<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    status: u16,
+    reason: Reason,
+) -> Answered<'a> {
+    connection.worker.counters.reason(reason);
+    let extra = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    reply(connection, request, status, words(status), Some(reason.label()), extra).await
+}
+
+/// To the same target over HTTPS. The method stays: 301 for those that have no body, 308 for the others
+/// (RFC 9110 section 15.4).
+pub async fn redirect<'a, S: Io>(connection: &mut Connection<S>, request: &Request) -> Answered<'a> {
+    let status = if matches!(request.method, Method::Get | Method::Head) { 301 } else { 308 };
+    let host = crate::codec::host_without_port(request.spans.host.of(&request.head));
+    let port = match connection.worker.shared.https_port {
+        None | Some(443) => String::new(),
+        Some(port) => format!(":{port}"),
+    };
+    let target = if request.target() == b"*" { b"/" } else { request.target() };
+    let extra = format!(
+        "Location: https://{}{port}{}\r\n",
+        String::from_utf8_lossy(host),
+        String::from_utf8_lossy(target)
+    );
+    reply(connection, request, status, words(status), None, &extra).await
+}
+
+pub async fn reply<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    status: u16,
+    words: &str,
+    why: Option<&'static str>,
+    extra: &str,
+) -> Answered<'a> {
+    // A body that is not read would be taken for the next request.
+    let keeps = request.persists && request.body == BodyLength::None && !connection.worker.draining.get();
+    let mut extra = extra.to_owned();
+    extra.push_str(request.connection_line(keeps));
+    let is_head = request.method == Method::Head;
+    let text = page(&connection.worker, status, words, request.id.as_str(), &extra, is_head);
+    let end = match connection.send(&text).await {
+        Ok(()) if keeps => End::Keep,
+        Ok(()) => End::Close,
+        Err(_) => End::Reset,
+    };
+    let head = memchr::memmem::find(&text, b"\r\n\r\n").map_or(0, |at| at + 4);
+    Answered { bytes: (text.len() - head) as u64, ..Answered::own(status, why, end) }
+}
+
+/// A whole response with a small page.
+pub fn page(worker: &Worker, status: u16, words: &str, id: &str, extra: &str, is_head: bool) -> Vec<u8> {
+    let title = title(status);
+    let body = format!(
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>{status} {title}</title>\n<style>body{{font:17px/1.5 system-ui,sans-serif;\
+         max-width:34em;margin:18vh auto;padding:0 1.5em;color:#222;background:#fafaf8}}h1{{font-size:1.5em;margin:0}}\
+         p{{margin:.6em 0}}small{{color:#777;font-family:ui-monospace,monospace}}@media(prefers-color-scheme:dark)\
+         {{body{{color:#ddd;background:#1b1b1a}}}}</style>\n<h1>{title}</h1><p>{}</p><p><small>{status} &middot; request {id}\
+         </small></p></html>\n",
+        words.replace('&', "&amp;").replace('<', "&lt;")
+    );
+    let date = worker.with_date(str::to_owned);
+    let length = body.len();
+    let mut text = format!(
+        "HTTP/1.1 {status} {title}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\n\
+         Cache-Control: no-store\r\nDate: {date}\r\nX-Request-Id: {id}\r\n{extra}\r\n"
+    );
+    if !is_head {
+        text.push_str(&body);
+    }
+    text.into_bytes()
+}
+
+pub fn title(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        304 => "Not Modified",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+/// For whoever reads the page.
+pub fn words(status: u16) -> &'static str {
+    match status {
+        301 | 308 => "This page is served over HTTPS.",
+        404 => "There is nothing at this address.",
+        405 => "This address does not know that method.",
+        408 => "The request did not arrive in time.",
+        416 => "The file is shorter than the range that was asked for.",
+        421 => "No site of that name is served here.",
+        500 => "The file could not be read.",
+        502 => "The application closed the connection or answered with something that is not HTTP.",
+        503 => "No server can answer at the moment. Please try again shortly.",
+        504 => "The application did not answer in time.",
+        _ => "The request could not be answered.",
+    }
+}
+
+impl Request {
+    /// The target as a server is sent it, with its query.
+    pub fn target(&self) -> &[u8] {
+        let start = self.spans.method.of(&self.head).len() + 1;
+        let rest = &self.head[start..];
+        &rest[..memchr::memchr(b' ', rest).unwrap_or(rest.len())]
+    }
+
+    /// The `Connection` line of an answer, empty where silence says the same.
+    pub fn connection_line(&self, keeps: bool) -> &'static str {
+        match (keeps, self.version) {
+            (false, _) => "Connection: close\r\n",
+            (true, crate::codec::Version::Http10) => "Connection: keep-alive\r\n",
+            (true, crate::codec::Version::Http11) => "",
+        }
+    }
+}

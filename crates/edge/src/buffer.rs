@@ -1,0 +1,111 @@
+//! Buffers that a worker lends to connections while they have something to read, so that idle ones hold none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// What one read takes at most on the small path; also the first bound of what waits for a slow reader.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// For long bodies: fewer system calls, and still far below a megabyte a connection.
+pub const LONG_BUFFER_BYTES: usize = 64 * 1024;
+/// Kept by a worker for the next connection.
+const KEPT: usize = 256;
+
+/// Bytes that were read and not yet used. Without memory of its own until it is lent some.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub fn data(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Makes the whole capacity at least `bytes`.
+    pub fn grow(&mut self, bytes: usize) {
+        if self.bytes.len() < bytes {
+            self.bytes.resize(bytes, 0);
+        }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads once, at most to `most` bytes in all. Zero is the end of the stream. A full buffer is an error of the
+    /// caller's and reads zero.
+    pub fn poll_read<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        if self.end == self.bytes.len() && self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let mut space = ReadBuf::new(&mut self.bytes[self.end..]);
+        ready!(Pin::new(io).poll_read(cx, &mut space))?;
+        let count = space.filled().len();
+        self.end += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+/// A worker's free buffers.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    free: RefCell<Vec<Vec<u8>>>,
+    texts: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// Gives `buffer` memory if it has none.
+    pub fn lend(&self, buffer: &mut Buffer) {
+        if buffer.bytes.is_empty() {
+            buffer.bytes = self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+        }
+    }
+
+    /// Takes the memory back; what was in it is gone.
+    pub fn reclaim(&self, buffer: &mut Buffer) {
+        let bytes = std::mem::take(buffer).bytes;
+        let mut free = self.free.borrow_mut();
+        if bytes.len() == BUFFER_BYTES && free.len() < KEPT {
+            free.push(bytes);
+        }
+    }
+
+    /// An empty vector to write a head into.
+    pub fn text(&self) -> Vec<u8> {
+        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(2048))
+    }
+
+    pub fn reclaim_text(&self, mut text: Vec<u8>) {
+        text.clear();
+        let mut texts = self.texts.borrow_mut();
+        if text.capacity() > 0 && text.capacity() <= BUFFER_BYTES && texts.len() < KEPT {
+            texts.push(text);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The fields of a head: found by `httparse`, then checked for what it lets pass, and named where the edge cares.
+
+use std::mem::MaybeUninit;
+
+use super::{BodyLength, Fault, Span, Version, grammar};
+
+/// Bounds of a head, from `edge.limits`.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Of the whole head, bytes.
+    pub bytes: usize,
+    pub fields: usize,
+    /// Of the request line without its CR LF, bytes.
+    pub line_bytes: usize,
+}
+
+impl HeadLimits {
+    /// May parsing `data` say more than it did when only its first `judged` bytes were there? Another line, the bound
+    /// of a line or of the head: so a sender of single bytes costs one parse a line, not one a byte.
+    pub fn is_worth_a_look(&self, data: &[u8], judged: usize) -> bool {
+        let crossed = |bound: usize| judged < bound && data.len() >= bound;
+        data.len() > judged
+            && (judged == 0
+                || crossed(self.bytes)
+                || crossed(self.line_bytes + 2)
+                || memchr::memchr(b'\n', &data[judged..]).is_some())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    pub name: Span,
+    /// Without the whitespace around it.
+    pub value: Span,
+    pub known: Known,
+}
+
+/// What the edge does with a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Passed on, unless `Connection` names it.
+    Other,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Expect,
+    Via,
+    Date,
+    RequestId,
+    StrictTransportSecurity,
+    /// Dropped in requests: only the edge says where a request came from.
+    Origin,
+    /// Dropped both ways: it concerns one connection only (RFC 9110 section 7.6.1), or trailers, which are dropped.
+    HopByHop,
+    /// A known name spelt with underscores, which CGI-like servers would take for the real one: dropped.
+    Lookalike,
+}
+
+/// Fields of heads in one reused vector, and what they say together.
+#[derive(Debug, Default)]
+pub struct Fields {
+    pub list: Vec<Field>,
+    /// Names that `Connection` listed.
+    pub named: Vec<Span>,
+    pub close: bool,
+    pub keep_alive: bool,
+    pub content_length: Option<u64>,
+    pub chunked: bool,
+    pub host: Option<Span>,
+    pub expects_continue: bool,
+    pub has_date: bool,
+}
+
+/// Which kind of line stands before the fields.
+#[derive(Clone, Copy, Debug)]
+pub enum FirstLine {
+    Request,
+    Status,
+}
+
+/// Heads with up to this many fields are parsed without allocating.
+const FIELDS_ON_STACK: usize = 128;
+
+impl Fields {
+    /// Parses the fields of the message that starts at `from` with a line that has been checked. Returns where its
+    /// head ends; `None`: that is not in `buffer` yet.
+    pub fn parse(
+        &mut self,
+        buffer: &[u8],
+        from: usize,
+        most: usize,
+        first_line: FirstLine,
+    ) -> Result<Option<usize>, Fault> {
+        *self = Self {
+            list: std::mem::take(&mut self.list),
+            named: std::mem::take(&mut self.named),
+            ..Self::default()
+        };
+        self.list.clear();
+        self.named.clear();
+        if most <= FIELDS_ON_STACK {
+            let mut space = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
+            self.parse_into(buffer, from, &mut space[..most], first_line)
+        } else {
+            let mut space = vec![MaybeUninit::uninit(); most];
+            self.parse_into(buffer, from, &mut space, first_line)
+        }
+    }
+
+    fn parse_into<'b>(
+        &mut self,
+        buffer: &'b [u8],
+        from: usize,
+        space: &mut [MaybeUninit<httparse::Header<'b>>],
+        first_line: FirstLine,
+    ) -> Result<Option<usize>, Fault> {
+        let Some((end, headers)) = find(&buffer[from..], space, first_line)? else { return Ok(None) };
+        let end = from + end;
+        for header in headers {
+            let name = Span::within(buffer, header.name.as_bytes());
+            // The line before this one ended just here: with CR LF, or `httparse` was lenient.
+            if name.start < 2 || &buffer[name.start as usize - 2..name.start as usize] != b"\r\n" {
+                return Err(Fault::BareLineFeed);
+            }
+            let value =
+                if header.value.is_empty() { Span::default() } else { Span::within(buffer, header.value) };
+            let known = classify(header.name.as_bytes());
+            self.note(buffer, Field { name, value, known })?;
+        }
+        if !buffer[..end].ends_with(b"\r\n\r\n") {
+            return Err(Fault::BareLineFeed);
+        }
+        Ok(Some(end))
+    }
+
+    fn note(&mut self, buffer: &[u8], field: Field) -> Result<(), Fault> {
+        let value = field.value.of(buffer);
+        match field.known {
+            Known::Host if self.host.replace(field.value).is_some() => return Err(Fault::HostRepeated),
+            Known::ContentLength => {
+                let length = decimal(value).ok_or(Fault::ContentLength)?;
+                if self.content_length.replace(length).is_some() {
+                    return Err(Fault::ContentLength);
+                }
+            }
+            Known::TransferEncoding => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::TransferEncoding);
+                }
+                self.chunked = true;
+            }
+            Known::Connection => self.note_connection(buffer, value),
+            Known::Expect => {
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Fault::Expectation);
+                }
+                self.expects_continue = true;
+            }
+            Known::Date => self.has_date = true,
+            _ => {}
+        }
+        self.list.push(field);
+        Ok(())
+    }
+
+    fn note_connection(&mut self, buffer: &[u8], value: &[u8]) {
+        for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if !option.is_empty() {
+                self.named.push(Span::within(buffer, option));
+            }
+        }
+    }
+
+    /// What the fields say about the body's length, before the rules of either direction.
+    pub fn body_length(&self, version: Version) -> Result<Option<BodyLength>, Fault> {
+        match (self.chunked, self.content_length) {
+            (true, Some(_)) => Err(Fault::BothLengths),
+            (true, None) if version == Version::Http10 => Err(Fault::TransferEncodingInHttp10),
+            (true, None) => Ok(Some(BodyLength::Chunked)),
+            (false, Some(length)) => Ok(Some(BodyLength::Length(length))),
+            (false, None) => Ok(None),
+        }
+    }
+
+    /// May the connection carry another message?
+    pub fn persists(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    /// Did `Connection` name this field? Those the edge relies on are not [`Known::Other`] and never dropped so.
+    pub fn is_named(&self, buffer: &[u8], field: &Field) -> bool {
+        field.known == Known::Other
+            && self.named.iter().any(|name| name.of(buffer).eq_ignore_ascii_case(field.name.of(buffer)))
+    }
+}
+
+type Found<'s, 'b> = Option<(usize, &'s [httparse::Header<'b>])>;
+
+/// `httparse` takes uninitialised space for whole messages only, so it sees the first line again, already checked.
+fn find<'s, 'b>(
+    message: &'b [u8],
+    space: &'s mut [MaybeUninit<httparse::Header<'b>>],
+    first_line: FirstLine,
+) -> Result<Found<'s, 'b>, Fault> {
+    let config = httparse::ParserConfig::default();
+    let (parsed, headers): (_, &'s [httparse::Header<'b>]) = match first_line {
+        FirstLine::Request => {
+            let mut request = httparse::Request::new(&mut []);
+            let parsed = config.parse_request_with_uninit_headers(&mut request, message, space);
+            (parsed, request.headers)
+        }
+        FirstLine::Status => {
+            let mut response = httparse::Response::new(&mut []);
+            let parsed = config.parse_response_with_uninit_headers(&mut response, message, space);
+            (parsed, response.headers)
+        }
+    };
+    match parsed {
+        Ok(httparse::Status::Complete(end)) => Ok(Some((end, headers))),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(httparse::Error::TooManyHeaders) => Err(Fault::TooManyFields),
+        Err(httparse::Error::HeaderValue) => Err(Fault::FieldValue),
+        Err(httparse::Error::NewLine) => Err(Fault::BareLineFeed),
+        Err(_) => Err(Fault::FieldName),
+    }
+}
+
+/// Digits only, and few enough that nobody's number overflows (RFC 9110 section 8.6).
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
+const LONGEST_KNOWN: usize = 25;
+
+fn classify(name: &[u8]) -> Known {
+    if memchr::memchr(b'_', name).is_some() && name.len() <= LONGEST_KNOWN {
+        let mut dashed = [0; LONGEST_KNOWN];
+        let dashed = &mut dashed[..name.len()];
+        dashed.copy_from_slice(name);
+        dashed.iter_mut().filter(|b| **b == b'_').for_each(|b| *b = b'-');
+        return if by_name(dashed) == Known::Other { Known::Other } else { Known::Lookalike };
+    }
+    by_name(name)
+}
+
+fn by_name(name: &[u8]) -> Known {
+    use Known::*;
+    let candidates: &[(&[u8], Known)] = match name.len() {
+        2 => &[(b"te", HopByHop)],
+        3 => &[(b"via", Via)],
+        4 => &[(b"host", Host), (b"date", Date)],
+        6 => &[(b"expect", Expect)],
+        7 => &[(b"upgrade", HopByHop), (b"trailer", HopByHop)],
+        9 => &[(b"x-real-ip", Origin), (b"forwarded", Origin)],
+        10 => &[(b"connection", Connection), (b"keep-alive", HopByHop)],
+        12 => &[(b"x-request-id", RequestId)],
+        14 => &[(b"content-length", ContentLength)],
+        16 => &[(b"proxy-connection", HopByHop)],
+        17 => &[(b"transfer-encoding", TransferEncoding)],
+        18 => &[(b"proxy-authenticate", HopByHop)],
+        19 => &[(b"proxy-authorization", HopByHop)],
+        25 => &[(b"strict-transport-security", StrictTransportSecurity)],
+        _ => &[],
+    };
+    if let Some((_, known)) = candidates.iter().find(|(text, _)| name.eq_ignore_ascii_case(text)) {
+        return *known;
+    }
+    let forwarded = b"x-forwarded-";
+    if name.len() >= forwarded.len() && name[..forwarded.len()].eq_ignore_ascii_case(forwarded) {
+        return Origin;
+    }
+    debug_assert!(grammar::is_token(name));
+    Other
+}

@@ -1,0 +1,177 @@
+//! The head of a request: parsed strictly, refused if in doubt (RFC 9112 sections 2, 3 and 6).
+
+use super::fields::{Fields, FirstLine};
+use super::{BodyLength, Fault, Field, HeadLimits, Progress, Span, Version, grammar};
+
+/// The methods that the edge itself tells apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Options,
+    Trace,
+    /// Any other token: passed on as it is.
+    Other,
+}
+
+impl Method {
+    /// Safe methods may be sent again without harm (RFC 9110 section 9.2.1).
+    pub fn is_safe(self) -> bool {
+        self != Self::Other
+    }
+}
+
+/// A request's head, by ranges of the buffer it was parsed from. Reused from one request to the next.
+#[derive(Debug, Default)]
+pub struct RequestHead {
+    pub method: Method,
+    pub method_name: Span,
+    /// In origin form, or `*`. Empty stands for `/`: absolute form without a path.
+    pub target: Span,
+    pub version: Version,
+    /// With its port, if any. Of the target if that is in absolute form (RFC 9112 section 3.2.2).
+    pub host: Span,
+    pub body: BodyLength,
+    pub persists: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub expects_continue: bool,
+    pub(super) fields: Fields,
+}
+
+/// Longest method that is passed on, bytes.
+const METHOD_BYTES: usize = 32;
+/// Empty lines before a request line that are let pass (RFC 9112 section 2.2).
+const EMPTY_LINES: usize = 4;
+
+impl RequestHead {
+    /// Looks for a head at the start of `buffer`. The answer does not depend on how the bytes arrived: only whole
+    /// lines are judged. Ask again when `buffer` has another line or holds `limits.bytes`.
+    pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Progress, Fault> {
+        let text = &buffer[..buffer.len().min(limits.bytes)];
+        let is_full = text.len() == limits.bytes;
+        let start = after_empty_lines(text);
+        // TLS and binary protocols may never send a line's end: say so at the first byte, whatever follows.
+        if text.get(start).is_some_and(|b| !grammar::is_token_byte(*b) && *b != b'\r') {
+            return Err(Fault::Method);
+        }
+        let Some(line_bytes) = memchr::memchr(b'\n', &text[start..]) else {
+            return unfinished_line(&text[start..], is_full, limits);
+        };
+        if line_bytes > limits.line_bytes + 1 {
+            return Err(Fault::LineTooLong);
+        }
+        self.parse_line(text, start, start + line_bytes)?;
+        let lines_end = memchr::memrchr(b'\n', text).map_or(0, |i| i + 1);
+        match self.fields.parse(&text[..lines_end], start, limits.fields, FirstLine::Request)? {
+            None if is_full => Err(Fault::HeadTooLong),
+            None => Ok(Progress::More),
+            Some(end) => {
+                self.judge(text)?;
+                Ok(Progress::Done { len: end })
+            }
+        }
+    }
+
+    pub fn fields(&self) -> &[Field] {
+        &self.fields.list
+    }
+
+    fn parse_line(&mut self, text: &[u8], start: usize, line_end: usize) -> Result<(), Fault> {
+        let line = text[start..line_end].strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
+        let method_end = memchr::memchr(b' ', line).ok_or(Fault::RequestLine)?;
+        let target_end = memchr::memrchr(b' ', line).ok_or(Fault::RequestLine)?;
+        let (method, version) = (&line[..method_end], &line[target_end + 1..]);
+        if !grammar::is_token(method) {
+            return Err(Fault::Method);
+        }
+        if method.len() > METHOD_BYTES {
+            return Err(Fault::MethodTooLong);
+        }
+        if target_end <= method_end + 1 {
+            return Err(Fault::RequestLine);
+        }
+        self.version = match version {
+            b"HTTP/1.1" => Version::Http11,
+            b"HTTP/1.0" => Version::Http10,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                return Err(Fault::Version);
+            }
+            _ => return Err(Fault::RequestLine),
+        };
+        self.method = match method {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"CONNECT" => return Err(Fault::Connect),
+            _ => Method::Other,
+        };
+        self.method_name = Span::new(start, start + method_end);
+        self.host = Span::default();
+        self.parse_target(text, start + method_end + 1, start + target_end)
+    }
+
+    fn parse_target(&mut self, text: &[u8], start: usize, end: usize) -> Result<(), Fault> {
+        let target = &text[start..end];
+        self.target = Span::new(start, end);
+        if grammar::is_origin_form(target) || (target == b"*" && self.method == Method::Options) {
+            return Ok(());
+        }
+        let scheme_end = [b"http://".as_slice(), b"https://"]
+            .iter()
+            .find(|s| target.len() > s.len() && target[..s.len()].eq_ignore_ascii_case(s))
+            .map(|s| s.len())
+            .ok_or(Fault::Target)?;
+        let rest = &target[scheme_end..];
+        let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(authority_end);
+        if !grammar::is_host(authority) || !(path.is_empty() || grammar::is_origin_form(path)) {
+            return Err(Fault::Target);
+        }
+        self.host = Span::new(start + scheme_end, start + scheme_end + authority_end);
+        self.target = Span::new(start + scheme_end + authority_end, end);
+        Ok(())
+    }
+
+    /// What the fields must fulfil together.
+    fn judge(&mut self, text: &[u8]) -> Result<(), Fault> {
+        let host = self.fields.host.ok_or(Fault::HostMissing)?;
+        if !grammar::is_host(host.of(text)) {
+            return Err(Fault::HostInvalid);
+        }
+        if self.host == Span::default() {
+            self.host = host;
+        }
+        self.body = self.fields.body_length(self.version)?.unwrap_or(BodyLength::None);
+        if self.body == BodyLength::Length(0) {
+            // Nothing follows; the field itself is still passed on for methods that mean something by a body.
+            self.body = BodyLength::None;
+        }
+        if self.method == Method::Trace && self.body != BodyLength::None {
+            return Err(Fault::TraceBody);
+        }
+        self.persists = self.fields.persists(self.version);
+        self.expects_continue =
+            self.fields.expects_continue && self.version == Version::Http11 && self.body != BodyLength::None;
+        Ok(())
+    }
+}
+
+fn after_empty_lines(text: &[u8]) -> usize {
+    let mut start = 0;
+    while start < 2 * EMPTY_LINES && text[start..].starts_with(b"\r\n") {
+        start += 2;
+    }
+    start
+}
+
+/// There is no line end yet: is there still hope?
+fn unfinished_line(line: &[u8], is_full: bool, limits: &HeadLimits) -> Result<Progress, Fault> {
+    if line.len() > limits.line_bytes + 1 || is_full {
+        return Err(Fault::LineTooLong);
+    }
+    Ok(Progress::More)
+}

@@ -1,0 +1,177 @@
+//! Heads written anew: only what was understood is passed on, and what one connection said of itself is not.
+
+use std::io::Write;
+
+use super::{BodyLength, Known, RequestHead, ResponseHead, Span, Version};
+
+/// Ends a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What the edge adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarding<'a> {
+    /// The client's address.
+    pub client: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    pub request_id: &'a str,
+}
+
+/// Where the parts that a log line needs lie in a written request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestSpans {
+    pub method: Span,
+    /// Without the query: that may hold secrets.
+    pub path: Span,
+    pub host: Span,
+}
+
+/// Appends the request for a server, in origin form and HTTP/1.1. `buffer` is what `head` was parsed from.
+pub fn write_request(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    buffer: &[u8],
+    from: &Forwarding<'_>,
+) -> RequestSpans {
+    let (method, host) = (head.method_name.of(buffer), head.host.of(buffer));
+    let method_start = out.len();
+    out.extend_from_slice(method);
+    let method_end = out.len();
+    out.push(b' ');
+    let path_start = out.len();
+    write_target(out, head, buffer);
+    let path_end = path_start + memchr::memchr(b'?', &out[path_start..]).unwrap_or(out.len() - path_start);
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    let host_start = out.len();
+    out.extend_from_slice(host);
+    let host_end = out.len();
+    out.extend_from_slice(b"\r\n");
+    for field in head.fields() {
+        let passes = match field.known {
+            Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
+            Known::Via | Known::Date | Known::StrictTransportSecurity => true,
+            Known::Expect => head.expects_continue,
+            _ => false,
+        };
+        if passes {
+            write_field(out, field.name.of(buffer), field.value.of(buffer));
+        }
+    }
+    match head.body {
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        _ => {
+            if let Some(length) = head.fields.content_length {
+                write_length(out, length);
+            }
+        }
+    }
+    out.extend_from_slice(match head.version {
+        Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Forwarded-For: ",
+        Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Forwarded-For: ",
+    });
+    out.extend_from_slice(from.client.as_bytes());
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(from.scheme.as_bytes());
+    out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\r\nX-Request-Id: ");
+    out.extend_from_slice(from.request_id.as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    RequestSpans {
+        method: Span::new(method_start, method_end),
+        path: Span::new(path_start, path_end),
+        host: Span::new(host_start, host_end),
+    }
+}
+
+fn write_target(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8]) {
+    match head.target.of(buffer) {
+        // `OPTIONS http://host` asks about the server as a whole (RFC 9112 section 3.2.4).
+        [] if head.method == super::Method::Options => out.push(b'*'),
+        [] => out.push(b'/'),
+        target => out.extend_from_slice(target),
+    }
+}
+
+/// What the edge adds to a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseExtras<'a> {
+    pub request_id: &'a str,
+    /// An HTTP date, for servers that sent none (RFC 9110 section 6.6.1).
+    pub date: &'a str,
+    pub hsts: bool,
+    /// How the body is framed for this client.
+    pub framing: BodyLength,
+    /// The client speaks HTTP/1.0 and must be told that the connection stays.
+    pub say_keep_alive: bool,
+    pub say_close: bool,
+}
+
+/// Appends the response for a client. `buffer` is what `head` was parsed from.
+pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], extras: &ResponseExtras<'_>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let status = head.status;
+    out.extend_from_slice(&[status / 100, status / 10 % 10, status % 10].map(|d| b'0' + d as u8));
+    out.push(b' ');
+    out.extend_from_slice(head.reason.of(buffer));
+    out.extend_from_slice(b"\r\n");
+    for field in head.fields() {
+        let passes = match field.known {
+            Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
+            Known::Via | Known::Date | Known::Host | Known::Expect => true,
+            Known::StrictTransportSecurity => !extras.hsts,
+            _ => false,
+        };
+        if passes {
+            write_field(out, field.name.of(buffer), field.value.of(buffer));
+        }
+    }
+    if head.is_interim() {
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    match extras.framing {
+        BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyLength::Length(length) => write_length(out, length),
+        BodyLength::UntilClose => {}
+        BodyLength::None => {
+            if let Some(length) = head.content_length.filter(|_| status != 204) {
+                write_length(out, length);
+            }
+        }
+    }
+    if !head.fields.has_date {
+        write_field(out, b"Date", extras.date.as_bytes());
+    }
+    if extras.hsts {
+        out.extend_from_slice(b"Strict-Transport-Security: max-age=31536000\r\n");
+    }
+    out.extend_from_slice(match head.version {
+        Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Request-Id: ",
+        Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Request-Id: ",
+    });
+    out.extend_from_slice(extras.request_id.as_bytes());
+    out.extend_from_slice(match (extras.say_close, extras.say_keep_alive) {
+        (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
+        (false, true) => b"\r\nConnection: keep-alive\r\n\r\n",
+        (false, false) => b"\r\n\r\n",
+    });
+}
+
+/// Appends `SIZE CR LF` of a chunk.
+pub fn write_chunk_line(out: &mut Vec<u8>, bytes: usize) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{bytes:x}\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    let _ = write!(out, "Content-Length: {length}\r\n");
+}
+
+fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,106 @@
+//! What the control side tells an edge: an immutable picture of sites, pools and bounds, and where to listen.
+//!
+//! Plain values without behaviour. Nothing here is read on the path of a request: [`crate::snapshot`] compiles a
+//! [`Config`] into the form that workers use.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use serde::Serialize;
+use tiebeam_topology::{
+    AccessLog, Algorithm, EdgeLimits, HealthCheck, HostPattern, NodeName, PoolName, Route,
+};
+
+/// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
+/// requests finish under the one they began with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node this edge runs on: named in the access log.
+    pub node: NodeName,
+    pub limits: EdgeLimits,
+    pub access_log: AccessLog,
+    pub sites: BTreeMap<HostPattern, SiteConfig>,
+    pub pools: BTreeMap<PoolName, PoolConfig>,
+}
+
+/// What is served under one host pattern.
+#[derive(Clone, Debug)]
+pub struct SiteConfig {
+    /// `None`: the site has no certificate (yet), and is served over plain HTTP only.
+    pub tls: Option<Arc<CertifiedKey>>,
+    /// Requests over plain HTTP are sent to HTTPS, once there is a certificate and an HTTPS listener.
+    pub redirect: bool,
+    /// Answers over HTTPS carry `Strict-Transport-Security` (RFC 6797).
+    pub hsts: bool,
+    /// Longest path first: the first match wins.
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PoolConfig {
+    /// In the order of the ring. No two with the same id.
+    pub servers: Vec<ServerConfig>,
+    pub algorithm: Algorithm,
+    pub health: HealthCheck,
+    /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
+    /// until a check or a request says otherwise.
+    pub app: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    pub id: ServerId,
+    pub address: SocketAddr,
+    /// The node it runs on, if that is one of the cluster.
+    pub node: Option<NodeName>,
+}
+
+/// The identity of a server within its pool: `a/web.1` for an app's instance, `10.0.0.9:3000` for a foreign one.
+/// Health, counters and the place in the ring belong to it and survive every [`crate::Edge::publish`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ServerId(String);
+
+impl ServerId {
+    pub fn new(id: impl Into<String>) -> Self {
+        Self(id.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// Where an edge listens. Fixed from [`crate::Edge::start`] on. Port 0 asks the kernel for a free one.
+#[derive(Clone, Copy, Debug)]
+pub struct Listeners {
+    pub http: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
+    /// Threads that serve; 0 means one a core.
+    pub workers: usize,
+}
+
+/// The addresses that an edge really listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    pub http: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
+}
+
+/// Where the lines of the access log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogSink {
+    Stdout,
+    /// Appended to; made with mode 0640 if it is not there.
+    File(PathBuf),
+    Off,
+}

@@ -1,0 +1,399 @@
+//! One client connection: requests in their order, each answered before the next is looked at.
+//!
+//! One task serves a connection from its first byte to its last. While it is idle it holds no buffer.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use crate::access_log::Line;
+use crate::answer::{self, Answered, End};
+use crate::buffer::Buffer;
+use crate::clock::Timer;
+use crate::codec::{BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request};
+use crate::counters::Reason;
+use crate::forward::forward;
+use crate::snapshot::{Snapshot, To};
+use crate::worker::{RequestId, View, Worker};
+use crate::{codec, files};
+
+/// How long and how much is read from a client that has been told to go, so that it sees why.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+/// How long the end of TLS may wait for a full socket.
+const FAREWELL_TIME: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A client's byte stream.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {
+    /// The next close is a reset: the client must not take what it got for whole.
+    fn reset(&self);
+}
+
+impl Io for TcpStream {
+    fn reset(&self) {
+        // Best effort: without it the close is an ordinary one.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Io for TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+pub struct Connection<S> {
+    pub worker: Rc<Worker>,
+    pub io: S,
+    pub buffer: Buffer,
+    pub timer: Timer,
+    pub scheme: Scheme,
+    client: IpAddr,
+    client_text: Box<str>,
+    /// The name asked for by SNI.
+    name: Option<Box<str>>,
+}
+
+/// A request that passed the parser: what is needed of it after its bytes are gone.
+pub struct Request {
+    pub method: Method,
+    pub version: Version,
+    pub body: BodyLength,
+    pub persists: bool,
+    pub id: RequestId,
+    /// The request as a server is sent it.
+    pub head: Vec<u8>,
+    pub spans: RequestSpans,
+    pub view: Rc<View>,
+    pub to: Destination,
+    pub hsts: bool,
+    pub started: Instant,
+}
+
+pub enum Destination {
+    Route(To),
+    /// To the same target over HTTPS.
+    Redirect,
+    Misdirected,
+    NoRoute,
+}
+
+enum Next {
+    Request(Box<Request>),
+    Refused(Fault),
+    TooSlow,
+    Gone,
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve<S: Io>(
+    worker: Rc<Worker>,
+    io: S,
+    peer: SocketAddr,
+    scheme: Scheme,
+    name: Option<Box<str>>,
+) {
+    let client = peer.ip().to_canonical();
+    let timer = worker.clock.timer();
+    let client_text = client.to_string().into();
+    let mut connection =
+        Connection { worker, io, buffer: Buffer::default(), timer, scheme, client, client_text, name };
+    let end = loop {
+        let next = connection.next().await;
+        // Boxed, so that an idle connection is small: the future of a request is many times the size.
+        let end = match next {
+            Next::Request(request) => Box::pin(connection.answer(request)).await,
+            Next::Refused(fault) => {
+                Box::pin(connection.refuse(fault.status(), fault.label(), Some(fault))).await
+            }
+            Next::TooSlow => Box::pin(connection.refuse(408, Reason::HeaderTime.label(), None)).await,
+            Next::Gone => {
+                // Nothing was left unread: a plain close, with TLS's farewell if the socket takes it.
+                let Connection { io, timer, .. } = &mut connection;
+                let _ = timer.within(FAREWELL_TIME, io.shutdown()).await;
+                return;
+            }
+        };
+        if end != End::Keep {
+            break end;
+        }
+    };
+    connection.end(end).await;
+}
+
+impl<S: Io> Connection<S> {
+    /// Waits for a request. The head is judged only when it has another whole line.
+    async fn next(&mut self) -> Next {
+        let limits = self.worker.view();
+        let (idle_time, header_time) = (limits.limits.idle_time, limits.limits.header_time);
+        let head_limits = limits.head_limits;
+        drop(limits);
+        let mut judged = 0;
+        let mut is_begun = !self.buffer.is_empty();
+        self.timer.arm(if is_begun { header_time } else { idle_time });
+        poll_fn(|cx| {
+            loop {
+                if head_limits.is_worth_a_look(self.buffer.data(), judged) {
+                    judged = self.buffer.data().len();
+                    match self.parse() {
+                        Ok(Some(request)) => return Poll::Ready(Next::Request(Box::new(request))),
+                        Ok(None) => {}
+                        Err(fault) => return Poll::Ready(Next::Refused(fault)),
+                    }
+                }
+                if judged == self.buffer.capacity() && judged > 0 {
+                    self.buffer.grow(head_limits.bytes.max(2 * judged));
+                }
+                self.worker.buffers.lend(&mut self.buffer);
+                match self.buffer.poll_read(cx, &mut self.io) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Next::Gone),
+                    Poll::Ready(Ok(_)) => {
+                        if !is_begun {
+                            is_begun = true;
+                            self.timer.arm(header_time);
+                        }
+                    }
+                    Poll::Pending => {
+                        if !is_begun {
+                            self.worker.buffers.reclaim(&mut self.buffer);
+                        }
+                        if self.timer.poll_expired(cx) {
+                            return Poll::Ready(if is_begun { Next::TooSlow } else { Next::Gone });
+                        }
+                        if self.worker.draining.get() && !is_begun {
+                            return Poll::Ready(Next::Gone);
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// One look at the buffer: a whole head becomes a request, its bytes are consumed.
+    fn parse(&mut self) -> Result<Option<Request>, Fault> {
+        let view = self.worker.view();
+        let mut head = self.worker.request.borrow_mut();
+        let data = self.buffer.data();
+        let Progress::Done { len } = head.parse(data, &view.head_limits)? else { return Ok(None) };
+        if matches!(head.body, BodyLength::Length(n) if n > view.limits.body_bytes) {
+            return Err(Fault::BodyTooLong);
+        }
+        let id = self.worker.request_id();
+        let mut text = self.worker.buffers.text();
+        let from =
+            Forwarding { client: &self.client_text, scheme: self.scheme.as_str(), request_id: id.as_str() };
+        let spans = write_request(&mut text, &head, data, &from);
+        let host = codec::host_without_port(spans.host.of(&text));
+        let (to, hsts) = self.destination(&view, host, spans.path.of(&text));
+        let request = Request {
+            method: head.method,
+            version: head.version,
+            body: head.body,
+            persists: head.persists && !self.worker.draining.get(),
+            id,
+            head: text,
+            spans,
+            to,
+            hsts,
+            view,
+            started: Instant::now(),
+        };
+        drop(head);
+        self.buffer.consume(len);
+        self.worker.counters.from_clients.add(len as u64);
+        Ok(Some(request))
+    }
+
+    fn destination(&self, view: &Snapshot, host: &[u8], path: &[u8]) -> (Destination, bool) {
+        let Some(index) = view.site(host) else { return (Destination::Misdirected, false) };
+        let asked = self.name.as_ref().map(|name| view.site(name.as_bytes()));
+        if self.scheme == Scheme::Https && asked.is_some_and(|asked| asked != Some(index)) {
+            return (Destination::Misdirected, false);
+        }
+        let site = view.site_at(index);
+        let has_https = site.tls.is_some() && self.worker.shared.https_port.is_some();
+        if self.scheme == Scheme::Http && site.redirect && has_https {
+            return (Destination::Redirect, false);
+        }
+        let hsts = site.hsts && self.scheme == Scheme::Https;
+        match site.route(path) {
+            Some(to) => (Destination::Route(to.clone()), hsts),
+            // `OPTIONS *` is about the server: whoever answers for `/` answers it.
+            None if path == b"*" => {
+                (site.route(b"/").map_or(Destination::NoRoute, |to| Destination::Route(to.clone())), hsts)
+            }
+            None => (Destination::NoRoute, hsts),
+        }
+    }
+
+    async fn answer(&mut self, mut request: Box<Request>) -> End {
+        let worker = self.worker.clone();
+        worker.counters.requests.add(1);
+        worker.counters.in_flight.add(1);
+        let view = request.view.clone();
+        let answered = match &request.to {
+            Destination::Route(To::Pool(index)) => {
+                let pool = &view.pools[*index];
+                forward(self, &mut request, pool).await
+            }
+            Destination::Route(To::Files { directory, prefix }) => {
+                let (directory, prefix) = (directory.clone(), *prefix);
+                files::answer(self, &request, directory, prefix).await
+            }
+            Destination::Route(To::Nowhere) => answer::fail(self, &request, 503, Reason::NoServer).await,
+            Destination::Redirect => answer::redirect(self, &request).await,
+            Destination::Misdirected => answer::fail(self, &request, 421, Reason::Misdirected).await,
+            Destination::NoRoute => answer::fail(self, &request, 404, Reason::NoRoute).await,
+        };
+        worker.counters.in_flight.sub(1);
+        let took = request.started.elapsed();
+        worker.counters.answered(answered.status, took);
+        if answered.end == End::Reset {
+            worker.counters.cut.add(1);
+        }
+        worker.log.write(&view, &worker.counters, &self.line(&request, &answered, took));
+        worker.buffers.reclaim_text(std::mem::take(&mut request.head));
+        answered.end
+    }
+
+    fn line<'a>(&'a self, request: &'a Request, answered: &'a Answered<'_>, took: Duration) -> Line<'a> {
+        Line {
+            id: request.id.as_str(),
+            client: self.client,
+            scheme: self.scheme.as_str(),
+            method: request.spans.method.of(&request.head),
+            host: request.spans.host.of(&request.head),
+            path: request.spans.path.of(&request.head),
+            status: answered.status,
+            bytes: answered.bytes,
+            server: answered.server.map(|s| s.id.as_str()),
+            tries: answered.tries,
+            total: took,
+            connect: answered.connect,
+            first_byte: answered.first_byte,
+            why: answered.why,
+        }
+    }
+
+    /// Answers what is no request; nothing after it is read as one.
+    async fn refuse(&mut self, status: u16, why: &'static str, fault: Option<Fault>) -> End {
+        let worker = self.worker.clone();
+        match fault {
+            Some(fault) => worker.counters.fault(fault),
+            None => worker.counters.reason(Reason::HeaderTime),
+        }
+        let id = worker.request_id();
+        let words = fault.map_or_else(|| answer::words(status).to_owned(), |f| f.to_string());
+        let text = answer::page(&worker, status, &words, id.as_str(), "Connection: close\r\n", false);
+        let end = match self.send(&text).await {
+            Ok(()) => End::Close,
+            Err(_) => End::Reset,
+        };
+        worker.counters.answered(status, Duration::ZERO);
+        let line =
+            Line { status, why: Some(why), ..Line::refused(id.as_str(), self.client, self.scheme.as_str()) };
+        worker.log.write(&worker.view(), &worker.counters, &line);
+        end
+    }
+
+    /// Writes all of a short answer. A client that does not read is given `idle_time`.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let idle_time = self.worker.view().limits.idle_time;
+        self.timer.arm(idle_time);
+        let mut sent = 0;
+        let (io, timer) = (&mut self.io, &self.timer);
+        let result = poll_fn(|cx| {
+            while sent < bytes.len() {
+                match Pin::new(&mut *io).poll_write(cx, &bytes[sent..]) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => {
+                        sent += count;
+                        timer.arm(idle_time);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending if timer.poll_expired(cx) => {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Pin::new(&mut *io).poll_flush(cx)
+        })
+        .await;
+        self.worker.counters.to_clients.add(sent as u64);
+        if matches!(&result, Err(e) if e.kind() == io::ErrorKind::TimedOut) {
+            self.worker.counters.reason(Reason::ReaderTime);
+        }
+        result
+    }
+
+    async fn end(mut self, end: End) {
+        if end == End::Reset {
+            self.io.reset();
+            self.worker.buffers.reclaim(&mut self.buffer);
+            return;
+        }
+        // Closing with unread bytes would reset the connection and could take the answer back.
+        let Self { worker, io, buffer, timer, .. } = &mut self;
+        worker.buffers.lend(buffer);
+        let _ = timer
+            .within(LINGER_TIME, async {
+                io.shutdown().await?;
+                let mut left = LINGER_BYTES;
+                loop {
+                    let unread = buffer.data().len();
+                    buffer.consume(unread);
+                    let count = poll_fn(|cx| buffer.poll_read(cx, io)).await?;
+                    if count == 0 || count > left {
+                        return Ok::<(), io::Error>(());
+                    }
+                    left -= count;
+                }
+            })
+            .await;
+        worker.buffers.reclaim(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the future that a call would give.
+    fn future_bytes<F>(
+        _: impl Fn(Rc<Worker>, TcpStream, SocketAddr, Scheme, Option<Box<str>>) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let bytes = future_bytes(serve::<TcpStream>);
+        assert!(bytes <= 1024, "{bytes} bytes wait with each idle connection");
+    }
+}

@@ -1,0 +1,162 @@
+//! What a worker counts: plain stores to cache lines that only it writes, read by whoever asks for the statistics.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::codec::Fault;
+
+/// A number with one writer: adding is a load and a store, no locked instruction.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Why a request was not answered as its client hoped, other than a [`Fault`] in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// 408: the head did not arrive in `edge.limits.header_time`.
+    HeaderTime,
+    /// 408: the body stood still for `edge.limits.response_time`.
+    BodyTime,
+    /// The client read nothing for `edge.limits.idle_time`.
+    ReaderTime,
+    /// 421: no site has that name, or another site's certificate was asked for.
+    Misdirected,
+    /// 404: no route of the site.
+    NoRoute,
+    /// 404 or 405 of a files route.
+    NoFile,
+    /// 503: no server of the pool serves.
+    NoServer,
+    /// 503: no server accepted a connection.
+    NoConnection,
+    /// 504: a server was silent for `edge.limits.response_time`.
+    ResponseTime,
+    /// 502: a server closed before it had answered.
+    ServerClosed,
+    /// 502: a server's answer was malformed or ambiguous.
+    BadResponse,
+    /// A server's answer ended early, after it had begun.
+    AnswerCut,
+    /// The client left.
+    ClientGone,
+    /// The process had no descriptor, port or buffer left for a connection to a server.
+    NoResources,
+}
+
+impl Reason {
+    pub const ALL: [Self; 14] = {
+        use Reason::*;
+        [
+            HeaderTime,
+            BodyTime,
+            ReaderTime,
+            Misdirected,
+            NoRoute,
+            NoFile,
+            NoServer,
+            NoConnection,
+            ResponseTime,
+            ServerClosed,
+            BadResponse,
+            AnswerCut,
+            ClientGone,
+            NoResources,
+        ]
+    };
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::HeaderTime => "header_time",
+            Self::BodyTime => "body_time",
+            Self::ReaderTime => "reader_time",
+            Self::Misdirected => "misdirected",
+            Self::NoRoute => "no_route",
+            Self::NoFile => "no_file",
+            Self::NoServer => "no_server",
+            Self::NoConnection => "no_connection",
+            Self::ResponseTime => "response_time",
+            Self::ServerClosed => "server_closed",
+            Self::BadResponse => "bad_response",
+            Self::AnswerCut => "answer_cut",
+            Self::ClientGone => "client_gone",
+            Self::NoResources => "no_resources",
+        }
+    }
+}
+
+/// Upper bounds of the latency histogram, milliseconds.
+pub const LATENCY_BOUNDS_MS: &[f64] = &[
+    0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0,
+];
+
+/// Of one worker. Aligned so that two workers never write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counters {
+    pub open: Count,
+    pub accepted: Count,
+    pub paused_at_bound: Count,
+    pub paused_without_descriptors: Count,
+    pub tls_handshakes_failed: Count,
+    pub requests: Count,
+    pub in_flight: Count,
+    /// 2xx, 3xx, 4xx, 5xx.
+    pub classes: [Count; 4],
+    pub cut: Count,
+    pub from_clients: Count,
+    pub to_clients: Count,
+    pub from_servers: Count,
+    pub to_servers: Count,
+    pub retries: Count,
+    pub log_lines_dropped: Count,
+    pub faults: [Count; Fault::ALL.len()],
+    pub reasons: [Count; Reason::ALL.len()],
+    pub latency: [Count; LATENCY_BOUNDS_MS.len() + 1],
+    pub latency_sum_us: Count,
+}
+
+impl Counters {
+    pub fn fault(&self, fault: Fault) {
+        self.faults[fault as usize].add(1);
+    }
+
+    pub fn reason(&self, reason: Reason) {
+        self.reasons[reason as usize].add(1);
+    }
+
+    /// A request was answered with `status` after `took`.
+    pub fn answered(&self, status: u16, took: Duration) {
+        if let Some(class) = usize::from(status / 100).checked_sub(2) {
+            self.classes[class.min(3)].add(1);
+        }
+        let ms = took.as_secs_f64() * 1000.0;
+        self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < ms)].add(1);
+        self.latency_sum_us.add(took.as_micros() as u64);
+    }
+}
+
+/// Of one worker, for one server.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ServerCounters {
+    pub in_flight: Count,
+    pub requests: Count,
+    pub picks: Count,
+    pub connects: Count,
+    pub connect_failures: Count,
+    pub timeouts: Count,
+    pub bad_responses: Count,
+}

@@ -1,0 +1,252 @@
+//! The handle of a running edge: starts its threads, publishes to them, reads their numbers, ends them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::watch;
+
+use crate::access_log::Writer;
+use crate::codec::Fault;
+use crate::config::{Addresses, Config, Listeners, LogSink};
+use crate::counters::{Counters, LATENCY_BOUNDS_MS, Reason};
+use crate::error::StartError;
+use crate::servers::{Pool, Registry, Server};
+use crate::snapshot::Snapshot;
+use crate::stats::*;
+use crate::worker::{Listener, Phase, Shared, Worker};
+use crate::{health, listen, tls};
+
+/// A running edge. Dropping it without [`Edge::drain`] ends it at once, running requests included.
+pub struct Edge {
+    addresses: Addresses,
+    shared: Arc<Shared>,
+    control: Mutex<Control>,
+    phase: watch::Sender<Phase>,
+    /// Closed when the last worker has ended.
+    ended: watch::Receiver<()>,
+}
+
+/// What only the control side uses.
+struct Control {
+    registry: Registry,
+    /// `None` once the edge drains: nobody is checked any more.
+    pools: Option<watch::Sender<Vec<Arc<Pool>>>>,
+    threads: Vec<JoinHandle<()>>,
+    writer: Option<Writer>,
+}
+
+impl Edge {
+    /// Starts to serve `config`. Everything is bound when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left bound then.
+    pub fn start(listeners: Listeners, config: Config, log: LogSink) -> Result<Edge, StartError> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if listeners.workers == 0 { cores() } else { listeners.workers };
+        if listeners.http.is_none() && listeners.https.is_none() {
+            return Err(StartError::NoListener);
+        }
+        let http = listeners.http.map(|at| listen::bind(at, "edge.http", workers)).transpose()?;
+        let https = listeners.https.map(|at| listen::bind(at, "edge.https", workers)).transpose()?;
+        let addresses =
+            Addresses { http: http.as_ref().map(|(at, _)| *at), https: https.as_ref().map(|(at, _)| *at) };
+        let writer = Writer::start(log)?;
+        let mut registry = Registry::default();
+        let snapshot = Snapshot::compile(config, &mut registry, workers);
+        let (pools, checked) = watch::channel(snapshot.pools.clone());
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            counters: (0..workers).map(|_| Arc::default()).collect(),
+            open: AtomicUsize::new(0),
+            https_port: addresses.https.map(|at| at.port()),
+        });
+        let tls =
+            tls::server_config(shared.clone()).map_err(|e| StartError::Thread(std::io::Error::other(e)))?;
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let (alive, ended) = watch::channel(());
+        let mut http = http.map(|(_, sockets)| sockets.into_iter());
+        let mut https = https.map(|(_, sockets)| sockets.into_iter());
+        let mut threads =
+            vec![spawn("edge-health".to_owned(), move |runtime| runtime.block_on(health::run(checked)))?];
+        for index in 0..workers {
+            let plain = http.as_mut().and_then(Iterator::next).map(|socket| Listener { socket, tls: None });
+            let secure = https.as_mut().and_then(Iterator::next);
+            let secure = secure.map(|socket| Listener { socket, tls: Some(tls.clone()) });
+            let listeners = plain.into_iter().chain(secure).collect();
+            let (shared, log, seen, alive) = (shared.clone(), writer.log(), seen.clone(), alive.clone());
+            threads.push(spawn(format!("edge-{index}"), move |runtime| {
+                runtime.block_on(async { Worker::new(index, shared, log).run(listeners, seen).await });
+                drop(runtime);
+                drop(alive);
+            })?);
+        }
+        let control = Mutex::new(Control { registry, pools: Some(pools), threads, writer: Some(writer) });
+        Ok(Edge { addresses, shared, control, phase, ended })
+    }
+
+    /// Replaces the configuration at once for new requests; running ones finish under the old one. Health, counts and
+    /// places in the ring go on, by the name of the pool and the id of the server. Where it listens, and with how
+    /// many workers, stays as it was started.
+    pub fn publish(&self, config: Config) {
+        let mut control = self.control();
+        let snapshot = Snapshot::compile(config, &mut control.registry, self.shared.counters.len());
+        if let Some(pools) = &control.pools {
+            pools.send_replace(snapshot.pools.clone());
+        }
+        self.shared.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Where it listens, with the ports that the kernel chose.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The numbers of now, merged over the workers. Takes no lock that a request could wait for.
+    pub fn stats(&self) -> Stats {
+        let workers = &self.shared.counters;
+        let sum = |count: &dyn Fn(&Counters) -> u64| workers.iter().map(|w| count(w)).sum::<u64>();
+        let snapshot = self.shared.snapshot.load();
+        let faults = Fault::ALL.iter().map(|f| (f.label(), sum(&|w| w.faults[*f as usize].get())));
+        let reasons = Reason::ALL.iter().map(|r| (r.label(), sum(&|w| w.reasons[*r as usize].get())));
+        let mut refused: BTreeMap<&'static str, u64> = BTreeMap::new();
+        faults.chain(reasons).for_each(|(label, count)| *refused.entry(label).or_default() += count);
+        Stats {
+            node: snapshot.node.clone(),
+            connections: ConnectionStats {
+                open: sum(&|w| w.open.get()),
+                accepted: sum(&|w| w.accepted.get()),
+                paused_at_bound: sum(&|w| w.paused_at_bound.get()),
+                paused_without_descriptors: sum(&|w| w.paused_without_descriptors.get()),
+                tls_handshakes_failed: sum(&|w| w.tls_handshakes_failed.get()),
+            },
+            requests: sum(&|w| w.requests.get()),
+            in_flight: sum(&|w| w.in_flight.get()),
+            responses: ResponseStats {
+                successful: sum(&|w| w.classes[0].get()),
+                redirection: sum(&|w| w.classes[1].get()),
+                client_error: sum(&|w| w.classes[2].get()),
+                server_error: sum(&|w| w.classes[3].get()),
+                cut: sum(&|w| w.cut.get()),
+            },
+            bytes: ByteStats {
+                from_clients: sum(&|w| w.from_clients.get()),
+                to_clients: sum(&|w| w.to_clients.get()),
+                from_servers: sum(&|w| w.from_servers.get()),
+                to_servers: sum(&|w| w.to_servers.get()),
+            },
+            refused,
+            retries: sum(&|w| w.retries.get()),
+            latency: Histogram {
+                bounds_ms: LATENCY_BOUNDS_MS,
+                counts: (0..=LATENCY_BOUNDS_MS.len()).map(|i| sum(&|w| w.latency[i].get())).collect(),
+                sum_ms: sum(&|w| w.latency_sum_us.get()) as f64 / 1000.0,
+            },
+            log_lines_dropped: sum(&|w| w.log_lines_dropped.get()),
+            pools: snapshot.pools.iter().map(|pool| (pool.name.clone(), pool_stats(pool))).collect(),
+        }
+    }
+
+    /// Stops accepting, closes idle connections, lets running requests finish for at most `within`, then ends. What
+    /// still runs after `within` is cut. Asked twice, both wait for the end.
+    pub async fn drain(&self, within: Duration) {
+        let until = Instant::now() + within;
+        self.phase.send_if_modified(|phase| {
+            let is_first = *phase == Phase::Serving;
+            if is_first {
+                *phase = Phase::Draining(until);
+            }
+            is_first
+        });
+        // Ends with an error when the last worker has dropped its end: that is what is waited for.
+        let mut ended = self.ended.clone();
+        let _ = ended.changed().await;
+        let (threads, writer) = {
+            let mut control = self.control();
+            control.pools = None;
+            (std::mem::take(&mut control.threads), control.writer.take())
+        };
+        // The threads are at their last instructions; only the log's writer may need a moment for its disk.
+        let _ = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+            if let Some(writer) = writer {
+                writer.finish();
+            }
+        })
+        .await;
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        // A panic while it was held leaves at worst a registry that lacks a pool: the next publish makes it anew.
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pool_stats(pool: &Pool) -> PoolStats {
+    PoolStats {
+        out_of_turn: pool.out_of_turn.load(Ordering::Relaxed),
+        servers: pool.servers.iter().map(|server| (server.id.clone(), server_stats(server))).collect(),
+    }
+}
+
+fn server_stats(server: &Server) -> ServerStats {
+    let sum =
+        |count: fn(&crate::counters::ServerCounters) -> u64| server.all_counters().iter().map(count).sum();
+    ServerStats {
+        state: server.state(),
+        address: server.address,
+        in_flight: sum(|c| c.in_flight.get()),
+        requests: sum(|c| c.requests.get()),
+        picks: sum(|c| c.picks.get()),
+        failures: FailureStats {
+            connect: sum(|c| c.connect_failures.get()),
+            timeout: sum(|c| c.timeouts.get()),
+            bad_response: sum(|c| c.bad_responses.get()),
+        },
+        connects: sum(|c| c.connects.get()),
+    }
+}
+
+fn spawn(
+    name: String,
+    body: impl FnOnce(LocalRuntime) + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    // The runtime is made on its thread, which it must not leave, but whether it can be made is known before.
+    let (made, is_made) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    let _ = made.send(Ok(()));
+                    body(runtime);
+                }
+                Err(error) => drop(made.send(Err(error))),
+            }
+        })
+        .map_err(StartError::Thread)?;
+    match is_made.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => Err(StartError::Thread(error)),
+        Err(gone) => Err(StartError::Thread(std::io::Error::other(gone))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handle_may_be_shared_and_its_drain_spawned() {
+        fn is_shared<T: Send + Sync + 'static>() {}
+        fn is_spawned<F: Future + Send>(_: impl FnOnce(&'static Edge) -> F) {}
+        is_shared::<Edge>();
+        is_spawned(|edge| edge.drain(Duration::ZERO));
+    }
+}

@@ -1,0 +1,92 @@
+//! Active health checks: one thread for each edge asks every server on its schedule and tells its [`Server`].
+//!
+//! It decides nothing: `balance::health` does. It never touches a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use tiebeam_topology::HealthCheck;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::codec::{HeadLimits, Progress, ResponseHead};
+use crate::servers::{Pool, Server};
+
+/// A check's answer may have a head of this size, bytes.
+const HEAD_BYTES: usize = 8 * 1024;
+/// Of `every`, in percent, either way: checks of many edges do not march in step.
+const JITTER_PERCENT: u32 = 10;
+
+/// Checks the servers of the pools that were published last, until the sender is dropped.
+pub async fn run(mut pools: watch::Receiver<Vec<Arc<Pool>>>) {
+    let mut running: HashMap<usize, (HealthCheck, AbortHandle)> = HashMap::new();
+    loop {
+        let now = pools.borrow_and_update().clone();
+        let mut wanted = HashMap::new();
+        for pool in &now {
+            for server in &pool.servers {
+                let same = running.remove(&server.number).and_then(|(check, task)| {
+                    if check == pool.health {
+                        return Some((check, task));
+                    }
+                    task.abort();
+                    None
+                });
+                let entry = same.unwrap_or_else(|| {
+                    let task = tokio::task::spawn_local(check_forever(server.clone(), pool.clone()));
+                    (pool.health.clone(), task.abort_handle())
+                });
+                wanted.insert(server.number, entry);
+            }
+        }
+        running.into_values().for_each(|(_, task)| task.abort());
+        running = wanted;
+        if pools.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn check_forever(server: Arc<Server>, pool: Arc<Pool>) {
+    loop {
+        let check = &pool.health;
+        match tokio::time::timeout(check.timeout, is_healthy(&server, check)).await {
+            Ok(Ok(ok)) => server.on_result(ok, &pool.policy()),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => server.on_refused(),
+            Ok(Err(error)) if crate::worker::is_exhaustion(&error) => {
+                tracing::warn!(%error, "a health check could not be made; the server keeps its state");
+            }
+            Ok(Err(_)) | Err(_) => server.on_result(false, &pool.policy()),
+        }
+        let percent = rand::rng().random_range(100 - JITTER_PERCENT..=100 + JITTER_PERCENT);
+        tokio::time::sleep((check.every * percent / 100).max(Duration::from_millis(1))).await;
+    }
+}
+
+/// 2xx and 3xx are healthy; without a path a connection is enough.
+async fn is_healthy(server: &Server, check: &HealthCheck) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(server.address).await?;
+    let Some(path) = &check.path else { return Ok(true) };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tiebeam-health\r\nConnection: close\r\n\r\n",
+        server.address
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let limits = HeadLimits { bytes: HEAD_BYTES, fields: 128, line_bytes: HEAD_BYTES };
+    let (mut head, mut bytes) = (ResponseHead::default(), Vec::with_capacity(1024));
+    loop {
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(false);
+        }
+        match head.parse(&bytes, &limits, false) {
+            Ok(Progress::More) => {}
+            Ok(Progress::Done { len }) if head.is_interim() => drop(bytes.drain(..len)),
+            Ok(Progress::Done { .. }) => return Ok((200..400).contains(&head.status)),
+            Err(_) => return Ok(false),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The HTTP load balancer of a node: client connections in, strict round robin over the servers of a pool, out.
+//!
+//! It serves what the last published [`Config`] says and needs nobody else to go on: without a quorum, without the
+//! control side, it keeps serving what it last knew. It never passes a message through as bytes: each is parsed,
+//! checked and written anew by the sans-I/O [`codec`]. The `tiebeam` room starts it and publishes to it.
+
+mod access_log;
+mod answer;
+mod buffer;
+mod clock;
+pub mod codec;
+mod config;
+mod connection;
+mod counters;
+mod edge;
+mod error;
+mod exchange;
+mod files;
+mod forward;
+mod health;
+mod listen;
+mod servers;
+mod snapshot;
+mod stats;
+mod tls;
+mod upstream;
+mod worker;
+
+pub use config::{Addresses, Config, Listeners, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig};
+pub use edge::Edge;
+pub use error::StartError;
+pub use stats::*;
+pub use tiebeam_balance::health::State;

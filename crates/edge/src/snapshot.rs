@@ -1,0 +1,134 @@
+//! A [`Config`] in the form that workers read: which site, which route, which pool, without a search that grows.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, NodeName, Target};
+
+use crate::codec::HeadLimits;
+use crate::config::Config;
+use crate::servers::{Pool, Registry};
+
+/// Immutable; a new one replaces it.
+pub struct Snapshot {
+    pub node: NodeName,
+    pub limits: EdgeLimits,
+    pub head_limits: HeadLimits,
+    pub access_log: AccessLog,
+    pub pools: Vec<Arc<Pool>>,
+    sites: Vec<Site>,
+    exact: HashMap<String, usize>,
+    below: HashMap<String, usize>,
+    any: Option<usize>,
+}
+
+pub struct Site {
+    pub tls: Option<Arc<CertifiedKey>>,
+    pub redirect: bool,
+    pub hsts: bool,
+    routes: Vec<Route>,
+}
+
+struct Route {
+    path: String,
+    to: To,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// Index into [`Snapshot::pools`].
+    Pool(usize),
+    /// A directory, and how many bytes of the path the route itself takes.
+    Files { directory: Arc<PathBuf>, prefix: usize },
+    /// A pool that the configuration does not hold: answered as a pool without servers.
+    Nowhere,
+}
+
+impl Snapshot {
+    pub fn compile(config: Config, registry: &mut Registry, workers: usize) -> Self {
+        let pools = registry.compile(&config.pools, workers);
+        let mut snapshot = Self {
+            node: config.node,
+            head_limits: HeadLimits {
+                bytes: config.limits.header_bytes,
+                fields: config.limits.header_count,
+                line_bytes: config.limits.request_line_bytes,
+            },
+            limits: config.limits,
+            access_log: config.access_log,
+            pools,
+            sites: Vec::new(),
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            any: None,
+        };
+        for (pattern, site) in config.sites {
+            let routes = site.routes.into_iter().map(|route| {
+                let to = match route.to {
+                    Target::Pool(name) => {
+                        snapshot.pools.iter().position(|p| p.name == name).map_or(To::Nowhere, To::Pool)
+                    }
+                    Target::Files(directory) => {
+                        To::Files { directory: Arc::new(directory), prefix: route.path.len() }
+                    }
+                };
+                Route { path: route.path, to }
+            });
+            let site =
+                Site { tls: site.tls, redirect: site.redirect, hsts: site.hsts, routes: routes.collect() };
+            let index = snapshot.sites.len();
+            snapshot.sites.push(site);
+            match pattern {
+                HostPattern::Exact(host) => drop(snapshot.exact.insert(host, index)),
+                HostPattern::Below(domain) => drop(snapshot.below.insert(domain, index)),
+                HostPattern::Any => snapshot.any = Some(index),
+            }
+        }
+        snapshot
+    }
+
+    /// The site of a host name without port, in any case: exactly, one label below, or the one for all.
+    pub fn site(&self, host: &[u8]) -> Option<usize> {
+        let mut lower = [0; 256];
+        let named = lower.get_mut(..host.len()).and_then(|lower| {
+            lower.copy_from_slice(host);
+            lower.make_ascii_lowercase();
+            let name = std::str::from_utf8(lower).ok()?;
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let below = || self.below.get(name.split_once('.')?.1);
+            self.exact.get(name).or_else(below).copied()
+        });
+        named.or(self.any)
+    }
+
+    pub fn site_at(&self, index: usize) -> &Site {
+        &self.sites[index]
+    }
+
+    /// The certificate for a name asked for by SNI; without one, or with a name of no site, that of the site for
+    /// all; clients that name nothing get the first there is.
+    pub fn certificate(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        match name {
+            Some(name) => self.site(name.as_bytes()).and_then(|i| self.sites[i].tls.clone()),
+            None => {
+                let any = self.any.and_then(|i| self.sites[i].tls.clone());
+                any.or_else(|| self.sites.iter().find_map(|s| s.tls.clone()))
+            }
+        }
+    }
+}
+
+impl Site {
+    /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary.
+    pub fn route(&self, path: &[u8]) -> Option<&To> {
+        let matches = |route: &&Route| {
+            let prefix = route.path.as_bytes();
+            path.starts_with(prefix)
+                && (path.len() == prefix.len() || prefix.ends_with(b"/") || path[prefix.len()] == b'/')
+        };
+        self.routes.iter().find(matches).map(|route| &route.to)
+    }
+}

@@ -1,0 +1,33 @@
+//! TLS 1.2 and 1.3 for clients: the certificate by the name they ask for, from the configuration of now.
+
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::worker::Shared;
+
+/// One for all workers: they share its cache of sessions and its tickets' keys.
+pub fn server_config(shared: Arc<Shared>) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(BySite(shared)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+struct BySite(Arc<Shared>);
+
+impl ResolvesServerCert for BySite {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.snapshot.load().certificate(hello.server_name())
+    }
+}
+
+impl std::fmt::Debug for BySite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BySite")
+    }
+}

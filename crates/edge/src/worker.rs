@@ -1,0 +1,302 @@
+//! One thread that serves: its own runtime, listeners, connections to servers, buffers and counters.
+//!
+//! Everything in [`Worker`] is used by this thread alone, so it is cells, not locks. A borrow of a cell never lives
+//! across an `.await`.
+
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::access_log::Log;
+use crate::buffer::Buffers;
+use crate::clock::{Clock, TICK};
+use crate::codec::{RequestHead, ResponseHead};
+use crate::connection::{self, Scheme};
+use crate::counters::Counters;
+use crate::snapshot::Snapshot;
+use crate::upstream::IdleServers;
+
+/// What all workers of an edge share.
+pub struct Shared {
+    pub snapshot: ArcSwap<Snapshot>,
+    /// One for each worker.
+    pub counters: Vec<Arc<Counters>>,
+    /// Client connections of all workers: touched when one opens or closes, never by a request.
+    pub open: AtomicUsize,
+    pub https_port: Option<u16>,
+}
+
+/// How far an edge is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Serving,
+    /// No new connections, no new requests on old ones; until this moment.
+    Draining(Instant),
+}
+
+pub struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub counters: Arc<Counters>,
+    pub clock: Rc<Clock>,
+    pub buffers: Buffers,
+    pub idle: IdleServers,
+    pub log: Log,
+    /// Where heads are parsed into: used between two awaits only.
+    pub request: RefCell<RequestHead>,
+    pub response: RefCell<ResponseHead>,
+    pub draining: Cell<bool>,
+    view: RefCell<Rc<View>>,
+    random: RefCell<SmallRng>,
+    connections: Cell<usize>,
+    date: RefCell<String>,
+}
+
+/// A worker's hold on a snapshot: requests share it without touching the count that all workers share.
+pub struct View(Arc<Snapshot>);
+
+impl Deref for View {
+    type Target = Snapshot;
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+/// An own listener of this worker.
+pub struct Listener {
+    pub socket: std::net::TcpListener,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// How long accepting pauses at the bound of connections before it looks again.
+const BOUND_PAUSE: Duration = Duration::from_millis(10);
+/// How long accepting pauses without descriptors: doubled each time, up to a second.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
+
+impl Worker {
+    pub fn new(index: usize, shared: Arc<Shared>, log: Log) -> Rc<Self> {
+        let snapshot = shared.snapshot.load_full();
+        Rc::new(Self {
+            index,
+            counters: shared.counters[index].clone(),
+            clock: Clock::new(Instant::now()),
+            buffers: Buffers::default(),
+            idle: IdleServers::default(),
+            log,
+            request: RefCell::default(),
+            response: RefCell::default(),
+            draining: Cell::new(false),
+            view: RefCell::new(Rc::new(View(snapshot))),
+            random: RefCell::new(SmallRng::from_os_rng()),
+            connections: Cell::new(0),
+            date: RefCell::new(http_date()),
+            shared,
+        })
+    }
+
+    /// The configuration of now. A request keeps the one it began with.
+    pub fn view(&self) -> Rc<View> {
+        let current = self.shared.snapshot.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&current, &view.0) {
+            *view = Rc::new(View(Arc::clone(&current)));
+        }
+        view.clone()
+    }
+
+    /// 128 random bits, as hexadecimal.
+    pub fn request_id(&self) -> RequestId {
+        let bits: u128 = self.random.borrow_mut().random();
+        let mut text = [0; 32];
+        for (i, digit) in text.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(bits >> (i * 4)) as usize & 15];
+        }
+        RequestId(text)
+    }
+
+    /// `Date` of now, at most a second old.
+    pub fn with_date<T>(&self, use_it: impl FnOnce(&str) -> T) -> T {
+        use_it(&self.date.borrow())
+    }
+
+    /// Serves until the edge drains and the last connection has ended, or its time is up.
+    pub async fn run(self: Rc<Self>, listeners: Vec<Listener>, mut phase: watch::Receiver<Phase>) {
+        let ticker = tokio::task::spawn_local(self.clone().tick());
+        for listener in listeners {
+            tokio::task::spawn_local(self.clone().accept(listener, phase.clone()));
+        }
+        // An edge that is dropped without having been drained ends at once.
+        let until = match phase.wait_for(|p| *p != Phase::Serving).await.as_deref() {
+            Ok(Phase::Draining(until)) => *until,
+            _ => Instant::now(),
+        };
+        self.draining.set(true);
+        self.clock.wake_all();
+        // The listeners' tasks take what the kernel had already accepted, then close.
+        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        while self.connections.get() > 0 && Instant::now() < until {
+            self.clock.wake_all();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        ticker.abort();
+        self.log.flush(&self.counters);
+    }
+
+    async fn tick(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(TICK);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0u64;
+        loop {
+            let now = interval.tick().await;
+            self.clock.tick(now.into_std());
+            self.log.flush(&self.counters);
+            ticks += 1;
+            if ticks.is_multiple_of(10) {
+                *self.date.borrow_mut() = http_date();
+                self.idle.sweep(now.into_std());
+            }
+        }
+    }
+
+    async fn accept(self: Rc<Self>, listener: Listener, mut phase: watch::Receiver<Phase>) {
+        let socket = match TcpListener::from_std(listener.socket) {
+            Ok(socket) => socket,
+            Err(error) => return tracing::error!(%error, "a listener could not be registered with epoll"),
+        };
+        let tls = listener.tls.map(TlsAcceptor::from);
+        let mut pause = DESCRIPTOR_PAUSE;
+        while !self.draining.get() {
+            let accepted = tokio::select! {
+                biased;
+                accepted = socket.accept() => accepted,
+                _ = phase.changed() => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = DESCRIPTOR_PAUSE;
+                    self.clone().welcome(stream, peer, tls.clone());
+                    self.wait_at_bound().await;
+                }
+                Err(error) => {
+                    // Out of descriptors or memory, or the client left in the queue: never spin on it.
+                    if is_exhaustion(&error) {
+                        self.counters.paused_without_descriptors.add(1);
+                        tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting pauses");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(1));
+                    }
+                }
+            }
+        }
+        // What the kernel has accepted by now would be reset by closing: it is served, with `Connection: close`.
+        while let Some(Ok((stream, peer))) = at_once(socket.accept()).await {
+            self.clone().welcome(stream, peer, tls.clone());
+        }
+    }
+
+    fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<TlsAcceptor>) {
+        // Fails only on a connection that is gone already, which the first read will tell.
+        let _ = stream.set_nodelay(true);
+        let guard = Open::new(self);
+        let worker = guard.0.clone();
+        // Two tasks of their own, because an idle one holds the size of the larger.
+        match tls {
+            None => tokio::task::spawn_local(async move {
+                connection::serve(worker, stream, peer, Scheme::Http, None).await;
+                drop(guard);
+            }),
+            Some(tls) => tokio::task::spawn_local(async move {
+                let timer = worker.clock.timer();
+                let header_time = worker.view().limits.header_time;
+                let handshake = Box::pin(timer.within(header_time, tls.accept(stream))).await;
+                drop(timer);
+                match handshake {
+                    Ok(Ok(stream)) => {
+                        let name = stream.get_ref().1.server_name().map(Box::from);
+                        connection::serve(worker, stream, peer, Scheme::Https, name).await;
+                    }
+                    _ => worker.counters.tls_handshakes_failed.add(1),
+                }
+                drop(guard);
+            }),
+        };
+    }
+
+    async fn wait_at_bound(&self) {
+        let is_full =
+            || self.shared.open.load(Ordering::Relaxed) >= self.shared.snapshot.load().limits.connections;
+        if is_full() {
+            self.counters.paused_at_bound.add(1);
+            while is_full() && !self.draining.get() {
+                tokio::time::sleep(BOUND_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// An id of a request: 32 hexadecimal digits.
+#[derive(Clone, Copy)]
+pub struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub fn as_str(&self) -> &str {
+        // Always hexadecimal digits, so always UTF-8.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Counts a client connection as open while it lives.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn new(worker: Rc<Worker>) -> Self {
+        worker.counters.accepted.add(1);
+        worker.counters.open.add(1);
+        worker.connections.set(worker.connections.get() + 1);
+        worker.shared.open.fetch_add(1, Ordering::Relaxed);
+        Self(worker)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.open.sub(1);
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+/// Is the process or the machine out of what a connection needs?
+pub fn is_exhaustion(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    const LACKING: [Errno; 5] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| LACKING.iter().any(|e| e.raw_os_error() == code))
+}
+
+fn http_date() -> String {
+    // The clock's years are those that the format can write.
+    jiff::fmt::rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&jiff::Timestamp::now())
+        .unwrap_or_default()
+}
