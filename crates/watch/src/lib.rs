@@ -1,0 +1,19 @@
+//! What is known of a cluster at one moment, as plain values: the [`View`], what is wrong in it ([`judge`]), how it
+//! moved in the last minutes ([`Series`]), and the texts that people and scrapers read ([`status`], [`metrics`]).
+//!
+//! Nothing here opens a socket, reads a clock or keeps a task: the wiring fills a `View` and hands it on.
+
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
+mod metrics;
+mod series;
+mod status;
+mod verdict;
+mod view;
+pub mod words;
+
+pub use metrics::{CONTENT_TYPE, Extra, Kind, metrics};
+pub use series::{SERIES_MAX, SERIES_SECONDS, Series, Table, name as series_name};
+pub use status::{Paint, status};
+pub use verdict::judge;
+pub use view::*;
