@@ -1,0 +1,105 @@
+//! `tiebeam node`: runs this server's part of the cluster until it is told to end.
+
+use std::io::IsTerminal;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tiebeam_topology::{Cluster, NodeName};
+use tracing_subscriber::EnvFilter;
+
+use super::WrongUse;
+
+/// Threads of the control side; the data plane has its own.
+const CONTROL_THREADS: usize = 2;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The configuration file
+    #[arg(long, default_value = "tiebeam.toml")]
+    config: PathBuf,
+    /// Which node of the file this is; without it, the one whose address is this machine's
+    #[arg(long)]
+    name: Option<NodeName>,
+    /// Where this node keeps everything
+    #[arg(long, default_value = "/var/lib/tiebeam")]
+    data: PathBuf,
+    /// Stop a PostgreSQL whose agent has been away for this long; without it a replica goes on
+    #[arg(long, hide = true, value_parser = seconds)]
+    linger: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').and_then(|n| n.parse().ok());
+    number.map(Duration::from_secs).ok_or_else(|| "seconds, such as 8s".into())
+}
+
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    log();
+    let cluster = super::load(&arguments.config)?;
+    for note in &cluster.notes {
+        tracing::warn!("{}:{}: {}", arguments.config.display(), note.line, note.text);
+    }
+    let config = std::path::absolute(&arguments.config)?;
+    let data = std::path::absolute(&arguments.data)?;
+    let name = which(&cluster, arguments.name, &arguments.config)?;
+    super::ports::free(&cluster, &name, &data)?;
+    let options = crate::node::Options {
+        name,
+        cluster,
+        folder: config.parent().unwrap_or(Path::new("/")).to_owned(),
+        data,
+        linger: arguments.linger,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build()?;
+    let code = runtime.block_on(crate::node::run(options));
+    // What a room left behind in a blocking call must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+/// Log lines on stderr, for people or a journal. TIEBEAM_LOG sets what is said, such as `debug` or `info,openraft=info`.
+fn log() {
+    // Raft's own voice is for those who ask for it: what matters of it the ledger says in its status.
+    let usual = || EnvFilter::new("info,openraft=off");
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("TIEBEAM_LOG").unwrap_or_else(|_| usual()))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// The node that is meant: by name, or the only one whose address this machine has.
+fn which(cluster: &Cluster, name: Option<NodeName>, file: &Path) -> anyhow::Result<NodeName> {
+    let names = || cluster.nodes.keys().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(name) = name {
+        return if cluster.nodes.contains_key(&name) {
+            Ok(name)
+        } else {
+            Err(WrongUse(format!("{} has no node {name}; it has {}", file.display(), names())).into())
+        };
+    }
+    let mine: Vec<&NodeName> = cluster
+        .nodes
+        .iter()
+        .filter(|(_, n)| TcpListener::bind((n.address, 0)).is_ok())
+        .map(|(n, _)| n)
+        .collect();
+    match mine.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(WrongUse(format!(
+            "this machine has none of the addresses in {}; say which node it is with --name ({})",
+            file.display(),
+            names()
+        ))
+        .into()),
+        several => Err(WrongUse(format!(
+            "this machine has the addresses of several nodes; say which one to run with --name ({})",
+            several.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,121 @@
+//! What the demo knows of its cluster: each node's own view, asked of its console a few times a second.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Method;
+use tiebeam_topology::{Cluster, NodeName, Role};
+use tiebeam_watch::{DatabaseView, ServerState, View};
+use tokio::sync::watch;
+
+use super::client::Notes;
+use super::http::Client;
+
+const EVERY: Duration = Duration::from_millis(200);
+const ANSWER_TIME: Duration = Duration::from_millis(700);
+
+/// The newest view of an answering node, and what must be summed over the lives of the edges.
+#[derive(Clone, Default)]
+pub struct Seen {
+    pub view: Option<Arc<View>>,
+    /// Summed over all edges and their restarts.
+    pub out_of_turn: u64,
+    /// Each edge's count when it was last seen.
+    last_out_of_turn: BTreeMap<NodeName, u64>,
+}
+
+impl Seen {
+    /// A counter that went down began anew.
+    fn count_out_of_turn(&mut self, node: &NodeName, now: u64) {
+        let before = self.last_out_of_turn.insert(node.clone(), now).unwrap_or(0);
+        self.out_of_turn += if now >= before { now - before } else { now };
+    }
+}
+
+/// Asks forever; end it by aborting its task.
+pub async fn observe(cluster: Cluster, notes: Arc<Notes>, seen: watch::Sender<Seen>) {
+    let addresses = cluster.nodes.keys().filter_map(|n| Some((n.clone(), cluster.console_address(n)?)));
+    let mut clients: Vec<(NodeName, Client)> =
+        addresses.map(|(n, at): (_, SocketAddr)| (n, Client::new(at))).collect();
+    loop {
+        let mut newest: Option<View> = None;
+        for (_, client) in &mut clients {
+            let Ok((status, body)) = client.ask(Method::GET, "/view.json", ANSWER_TIME).await else {
+                continue;
+            };
+            let Ok(view) = serde_json::from_slice::<View>(&body) else { continue };
+            // A node without a quorum knows less than one with it.
+            let better = newest.as_ref().is_none_or(|n| {
+                (view.ledger.quorum, view.ledger.revision) > (n.ledger.quorum, n.ledger.revision)
+            });
+            if status.is_success() && better {
+                newest = Some(view);
+            }
+        }
+        if let Some(view) = newest {
+            notes.primary.send_replace(view.database.as_ref().and_then(|d| d.primary.clone()));
+            seen.send_modify(|s| {
+                for (node, edge) in view.edges_alive() {
+                    let now = edge.pools.iter().map(|p| p.out_of_turn_total).sum();
+                    s.count_out_of_turn(node, now);
+                }
+                s.view = Some(Arc::new(view));
+            });
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Everything that the file asks for is there: so a fault now hits a whole cluster. Otherwise, the first thing missing.
+pub fn missing(view: Option<&View>) -> Option<String> {
+    let Some(view) = view else { return Some("no node answers yet".into()) };
+    if !view.ledger.quorum {
+        return Some("the ledger has no quorum".into());
+    }
+    let waits_for_nobody = view.database.as_ref().is_some_and(|d| d.durability.starts_with("async"));
+    for (name, node) in &view.nodes {
+        if !node.alive {
+            return Some(format!("node {name} does not report"));
+        }
+        if node.roles.contains(&Role::App) && !node.apps.iter().any(|i| i.ready) {
+            return Some(format!("no application server is ready on {name}"));
+        }
+        let database = node.database.as_ref();
+        let primary = view.database.as_ref().and_then(|d| d.primary.as_ref());
+        let counts = |d: &DatabaseView| d.streaming && (d.sync || waits_for_nobody);
+        let replica = node.roles.contains(&Role::Database) && primary != Some(name);
+        if replica && !database.is_some_and(counts) {
+            return Some(format!("the replica on {name} does not stream, or commits do not count on it yet"));
+        }
+    }
+    if view.database.as_ref().is_some_and(|d| d.primary.is_none()) {
+        return Some("there is no primary".into());
+    }
+    let apps = view.with_role(Role::App).count();
+    for (name, edge) in view.edges_alive() {
+        for pool in &edge.pools {
+            let serving = pool.servers.iter().filter(|s| s.state == ServerState::Serving).count();
+            if serving < apps {
+                return Some(format!("the edge on {name} has {serving} of {apps} servers of {}", pool.name));
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_go_on_over_a_restart() {
+        let mut seen = Seen::default();
+        let a: NodeName = "a".parse().unwrap();
+        for count in [2, 5, 1, 1] {
+            seen.count_out_of_turn(&a, count);
+        }
+        assert_eq!(seen.out_of_turn, 6);
+    }
+}

@@ -1,0 +1,130 @@
+//! The live diagram of the demo's terminal as lines of text: a pure function of what was seen.
+
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line, Span};
+use tiebeam_topology::Role;
+use tiebeam_watch::{DatabaseRole, NodeView, View};
+
+use crate::demo::drills::Running;
+use crate::demo::receipt::{Drill, Tally};
+
+/// Width of one node's column, characters.
+const COLUMN: usize = 24;
+/// Events and drills that fit one screen.
+const EVENTS_SHOWN: usize = 6;
+const DRILLS_SHOWN: usize = 5;
+
+pub fn lines<'a>(
+    view: Option<&View>,
+    tally: &Tally,
+    out_of_turn: u64,
+    running: Option<&Running>,
+    done: &[Drill],
+    said: &str,
+    (page, console): (&str, &str),
+) -> Vec<Line<'a>> {
+    let mut lines = vec![
+        Line::from(vec![
+            " Tiebeam demo ".bold().reversed(),
+            format!("  page {page}   console {console}").into(),
+        ]),
+        Line::default(),
+    ];
+    if let Some(view) = view {
+        lines.extend(diagram(view));
+    }
+    lines.push(Line::default());
+    lines.push(Line::from(format!(
+        " requests {} ok, {} failed   out of turn {out_of_turn}",
+        tally.requests.ok, tally.requests.failed
+    )));
+    lines.push(Line::from(vec![
+        format!(" writes   {} acknowledged, {} unknown   ", tally.acknowledged.len(), tally.unknown).into(),
+        Span::from("lost: counted at the end").dim(),
+    ]));
+    lines.push(Line::default());
+    let state = match running {
+        Some(r) => format!(" {} on {} ...", r.fault, r.node).fg(Color::Yellow).bold(),
+        None => format!(" {said}").dim(),
+    };
+    lines.push(Line::from(state));
+    for d in done.iter().rev().take(DRILLS_SHOWN) {
+        let result = match d.recovered_ms {
+            Some(ms) => format!("writes back after {ms} ms").fg(Color::Green),
+            None => "writes did not come back".fg(Color::Red),
+        };
+        lines.push(Line::from(vec![format!("   {:<13} {}  ", d.name, d.node).into(), result]));
+    }
+    lines.push(Line::default());
+    for event in view.into_iter().flat_map(|v| v.events.iter().take(EVENTS_SHOWN)) {
+        let text = event.text.replace(|c: char| c.is_control(), " ");
+        lines.push(Line::from(format!("   {text}")).dim());
+    }
+    lines.push(Line::default());
+    lines.push(Line::from(
+        " kill: [a]pp  [e]dge  [p]rimary  primary's [n]ode   [z] pause its agent   [q]uit with the receipt",
+    ));
+    lines
+}
+
+/// One column a node, one row a layer.
+fn diagram<'a>(view: &View) -> Vec<Line<'a>> {
+    let row = |title: &str, cell: &dyn Fn(&NodeView) -> (String, Style)| {
+        let mut spans = vec![Span::from(format!(" {title:<10}")).dim()];
+        for node in view.nodes.values() {
+            let (text, style) = if node.alive {
+                cell(node)
+            } else if title == "node" {
+                ("down".into(), Style::new().fg(Color::Red).add_modifier(Modifier::BOLD))
+            } else {
+                (String::new(), Style::new())
+            };
+            let text: String = text.chars().take(COLUMN - 2).collect();
+            spans.push(Span::styled(format!("{text:<COLUMN$}"), style));
+        }
+        Line::from(spans)
+    };
+    let plain = Style::new();
+    let good = Style::new().fg(Color::Green);
+    let bad = Style::new().fg(Color::Yellow);
+    let mut names = vec![Span::from(format!(" {:<10}", ""))];
+    names.extend(view.nodes.keys().map(|n| Span::from(format!("{:<COLUMN$}", n.as_str())).bold()));
+    vec![
+        Line::from(names),
+        row("node", &|n| (n.address.to_string(), plain)),
+        row("edge", &|n| match &n.edge {
+            Some(e) => (format!("answering, {:.0}/s", e.requests_per_s), good),
+            None => ("-".into(), plain),
+        }),
+        row("apps", &|n| match n.apps.first() {
+            Some(i) if i.ready => (format!("{} ready", i.id), good),
+            Some(i) => (format!("{} {}", i.id, i.state.word()), bad),
+            None => ("-".into(), plain),
+        }),
+        row("sql", &|n| match &n.sql {
+            Some(s) if s.held > 0 => (format!("{} writes held", s.held), bad),
+            Some(s) => (format!("{:.0}/s", s.statements_per_s), good),
+            None => ("-".into(), plain),
+        }),
+        row("database", &|n| match (&n.database, n.roles.contains(&Role::Database)) {
+            (Some(d), _) if d.role == DatabaseRole::Primary => {
+                ("PRIMARY".into(), good.add_modifier(Modifier::BOLD))
+            }
+            (Some(d), _) if d.streaming => {
+                (format!("replica, {} B behind", d.lag_bytes.unwrap_or(0)), if d.sync { good } else { bad })
+            }
+            (Some(d), _) => (d.role.word().into(), bad),
+            (None, true) => ("starting".into(), bad),
+            (None, false) => ("-".into(), plain),
+        }),
+        row("ledger", &|n| {
+            let leads = view
+                .ledger
+                .leader
+                .as_ref()
+                .and_then(|l| view.nodes.get(l))
+                .is_some_and(|l| l.address == n.address);
+            (if leads { "leader".into() } else { "voter".into() }, plain)
+        }),
+    ]
+}

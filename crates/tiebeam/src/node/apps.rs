@@ -1,0 +1,231 @@
+//! The application servers of this node: gives them what they need to run, and writes the ready ones to the ledger,
+//! where every edge finds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tiebeam_apps::{Happening, Instance, Secret, State, Supervisor};
+use tiebeam_ledger::{Key, LeaseId, Op, Read, Register, Store, StoreError, Txn};
+use tiebeam_postgres::{AppSecret, keys};
+use tiebeam_topology::{AppName, Cluster, Database, HealthCheck, Members, NodeName};
+use tiebeam_watch::Level;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::Here;
+use super::board::Board;
+
+/// Instances that take requests: `apps/web/a/web.1`.
+pub const APPS: &str = "apps/";
+/// A node that dies takes its instances out of the pools after this long, if no edge has noticed before.
+const LEASE: Duration = Duration::from_secs(5);
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// An instance as edges know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    pub node: NodeName,
+    pub address: SocketAddr,
+}
+
+pub struct Part {
+    instances: watch::Receiver<Vec<Instance>>,
+    register: JoinHandle<()>,
+    run: JoinHandle<()>,
+    stop: oneshot::Sender<Duration>,
+    here: Arc<Here>,
+}
+
+impl Part {
+    pub fn start(here: &Arc<Here>, board: &Arc<Board>) -> Self {
+        let (publish, instances) = watch::channel(Vec::new());
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(run(here.clone(), board.clone(), publish, stopped));
+        let register = tokio::spawn(register(here.clone(), instances.clone()));
+        Self { instances, register, run, stop, here: here.clone() }
+    }
+
+    pub fn instances(&self) -> watch::Receiver<Vec<Instance>> {
+        self.instances.clone()
+    }
+
+    /// Out of the pools first, then ended.
+    pub async fn stop(self, time: Duration) {
+        self.register.abort();
+        let ops = self
+            .here
+            .cluster
+            .apps
+            .keys()
+            .map(|app| Op::DeletePrefix { prefix: prefix(app, &self.here.name) });
+        let _ = self.here.ledger.transact(Txn { compare: Vec::new(), then: ops.collect() }).await;
+        // It may have ended already, if it could not start.
+        let _ = self.stop.send(time);
+        let _ = self.run.await;
+    }
+}
+
+/// Runs the apps once their environment is known, until told to stop.
+async fn run(
+    here: Arc<Here>,
+    board: Arc<Board>,
+    publish: watch::Sender<Vec<Instance>>,
+    mut stopped: oneshot::Receiver<Duration>,
+) {
+    let env = tokio::select! {
+        env = environment(&here) => env,
+        _ = &mut stopped => return,
+    };
+    let mut supervisor = match Supervisor::start(tiebeam_apps::Settings {
+        node: here.name.clone(),
+        address: here.cluster.nodes[&here.name].address,
+        apps: here.cluster.apps.clone(),
+        env,
+        log_dir: here.options.data.join("apps"),
+        folder: here.options.folder.clone(),
+        user: None,
+        health: health(&here.cluster),
+    }) {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            board.tell(Level::Alarm, format!("no app runs on {}: {error}", here.name));
+            return;
+        }
+    };
+    let mut instances = supervisor.instances();
+    // proof: it is taken once, here.
+    let Some(mut events) = supervisor.events() else { return };
+    let time = loop {
+        tokio::select! {
+            changed = instances.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                publish.send_replace(instances.borrow_and_update().clone());
+            }
+            Some(event) = events.recv() => {
+                let level = match event.what {
+                    Happening::Ready { .. } | Happening::Stopped { killed: false, .. } => Level::Info,
+                    _ => Level::Warning,
+                };
+                board.tell(level, event.to_string());
+            }
+            time = &mut stopped => break time.unwrap_or_default(),
+        }
+    };
+    supervisor.shutdown(time).await;
+}
+
+fn prefix(app: &AppName, node: &NodeName) -> String {
+    format!("{APPS}{app}/{node}/")
+}
+
+/// Each app is checked as the first pool that uses it says.
+fn health(cluster: &Cluster) -> BTreeMap<AppName, HealthCheck> {
+    let used = cluster.pools.values().rev().filter_map(|pool| match &pool.members {
+        Members::App(app) => Some((app.clone(), pool.health.clone())),
+        Members::Servers(_) => None,
+    });
+    used.collect()
+}
+
+/// What every instance is given. Waits until the database's log-in for applications is in the ledger, if there is a
+/// database.
+async fn environment(here: &Here) -> BTreeMap<String, Secret> {
+    let mut env = BTreeMap::new();
+    if let (Some(Database::Managed(_)), Some(at)) =
+        (&here.cluster.database, here.cluster.sql_address(&here.name))
+    {
+        let secret = app_secret(here).await;
+        let url = format!("postgres://{}:{}@{at}/{}", secret.user, secret.password, secret.database);
+        env.insert("DATABASE_URL".to_owned(), Secret::new(url));
+    }
+    env
+}
+
+async fn app_secret(here: &Here) -> AppSecret {
+    loop {
+        if let Ok(key) = Key::new(keys::APP_SECRET)
+            && let Ok(Some(held)) = Register::<AppSecret>::new(key).get(&*here.ledger, Read::Local).await
+        {
+            return held.value;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Keeps the ledger's list of this node's ready instances as it is, under a lease.
+async fn register(here: Arc<Here>, mut instances: watch::Receiver<Vec<Instance>>) {
+    let mut lease: Option<LeaseId> = None;
+    let mut written: Option<BTreeMap<Key, Registered>> = None;
+    let mut keep = tokio::time::interval(KEEP_EVERY);
+    keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            changed = instances.changed() => if changed.is_err() { return },
+            _ = keep.tick() => {}
+        }
+        let wanted = ready(&here, &instances.borrow_and_update());
+        match publish(&here, lease, &wanted, written.as_ref()).await {
+            Ok(id) => (lease, written) = (Some(id), Some(wanted)),
+            // Begin anew: what was under the lease is gone, or it is not known what was written.
+            Err(error) => {
+                tracing::debug!(%error, "the instances could not be registered yet");
+                lease = lease.filter(|_| !matches!(error, StoreError::LeaseGone(_)));
+                written = None;
+            }
+        }
+    }
+}
+
+async fn publish(
+    here: &Here,
+    lease: Option<LeaseId>,
+    wanted: &BTreeMap<Key, Registered>,
+    written: Option<&BTreeMap<Key, Registered>>,
+) -> Result<LeaseId, StoreError> {
+    let lease = match lease {
+        Some(id) => here.ledger.keep(id).await.map(|()| id)?,
+        None => here.ledger.grant(LEASE).await?,
+    };
+    if written == Some(wanted) {
+        return Ok(lease);
+    }
+    // All at once: a list that is written whole cannot keep what an earlier life of this node left.
+    let mut then: Vec<Op> =
+        here.cluster.apps.keys().map(|app| Op::DeletePrefix { prefix: prefix(app, &here.name) }).collect();
+    for (key, registered) in wanted {
+        if let Ok(put) = Register::new(key.clone()).put(registered, Some(lease)) {
+            then.push(put);
+        }
+    }
+    here.ledger.transact(Txn { compare: Vec::new(), then }).await?;
+    Ok(lease)
+}
+
+/// Instances that have been ready and still run: whether they answer at this moment is for each edge to see.
+fn ready(here: &Here, instances: &[Instance]) -> BTreeMap<Key, Registered> {
+    let serving = instances.iter().filter(|i| matches!(i.state, State::Ready | State::Unhealthy));
+    let named = serving.filter_map(|i| {
+        let key = Key::new(format!("{}{}", prefix(&i.app, &here.name), i.id)).ok()?;
+        Some((key, Registered { node: here.name.clone(), address: i.address }))
+    });
+    named.collect()
+}
+
+/// The servers of an app on all nodes, by identity (`a/web.1`), as the ledger lists them.
+pub async fn registered(here: &Here, app: &AppName) -> BTreeMap<String, Registered> {
+    let Ok(listing) = here.ledger.list(&format!("{APPS}{app}/"), Read::Local).await else {
+        return BTreeMap::new();
+    };
+    let known: BTreeSet<&NodeName> = here.cluster.nodes.keys().collect();
+    let decoded = listing.entries.iter().filter_map(|entry| {
+        let registered: Registered = Register::new(entry.key.clone()).decode(entry).ok()?.value;
+        let (_, id) = entry.key.as_str().strip_prefix(APPS)?.split_once('/')?;
+        known.contains(&registered.node).then(|| (id.to_owned(), registered))
+    });
+    decoded.collect()
+}

@@ -1,0 +1,83 @@
+//! The database of this node: starts its agent, passes its events on, and gives everyone its state.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tiebeam_postgres::{Agent, Owner, Peer, Settings, Shutdown, State, TlsFiles};
+use tiebeam_topology::{Database, Role};
+use tiebeam_watch::Level;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Here;
+use super::board::Board;
+use crate::cli::WrongUse;
+
+/// Who owns PostgreSQL when the node runs as root: the user that the distribution's package makes.
+const OWNER: &str = "postgres";
+
+pub struct Part {
+    agent: Agent,
+    events: JoinHandle<()>,
+}
+
+impl Part {
+    pub async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
+        let Some(Database::Managed(database)) = &here.cluster.database else {
+            anyhow::bail!("a node with the role database has a managed [database]");
+        };
+        let certs = here.options.data.join("certs/node");
+        let peers = here.cluster.with_role(Role::Database).map(|(name, node)| {
+            (name.clone(), Peer { address: node.address, identity: here.cluster.identity(name) })
+        });
+        let owner = if rustix::process::geteuid().is_root() {
+            Some(Owner::of_user(OWNER).map_err(|e| WrongUse(e.to_string()))?)
+        } else {
+            None
+        };
+        let settings = Settings {
+            node: here.name.clone(),
+            cluster: here.cluster.name.clone(),
+            address: here.cluster.nodes[&here.name].address,
+            peers: peers.collect(),
+            database: database.clone(),
+            bin_dir: tiebeam_postgres::find_binaries().map_err(|e| WrongUse(e.to_string()))?,
+            data: here.options.data.join("postgres"),
+            run: here.options.data.join("run"),
+            tls: TlsFiles {
+                ca: certs.join("ca.pem"),
+                cert: certs.join("node.pem"),
+                key: certs.join("node.key"),
+            },
+            guard_command: vec![
+                std::env::current_exe().context("where this program is")?.into(),
+                "guard".into(),
+            ],
+            linger: here.options.linger,
+            owner,
+        };
+        let agent = Agent::start(settings, here.ledger.clone()).await.map_err(|e| WrongUse(e.to_string()))?;
+        let mut events = agent.events().context("the agent's events are taken once, here")?;
+        let board = board.clone();
+        let events = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let level = match event.level() {
+                    tiebeam_postgres::Level::Info => Level::Info,
+                    tiebeam_postgres::Level::Warning => Level::Warning,
+                    tiebeam_postgres::Level::Critical => Level::Alarm,
+                };
+                board.post(level, event.to_string());
+            }
+        });
+        Ok(Self { agent, events })
+    }
+
+    pub fn state(&self) -> watch::Receiver<Arc<State>> {
+        self.agent.state()
+    }
+
+    pub async fn stop(self) {
+        self.agent.shutdown(Shutdown::Stop).await;
+        self.events.abort();
+    }
+}

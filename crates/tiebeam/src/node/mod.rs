@@ -1,0 +1,176 @@
+//! One node: starts the rooms that the file gives it, wires them with snapshots and channels, and ends them in order.
+//!
+//! The arrows: the ledger says who is who; `board` publishes what this node is doing and reads what all do; `edge`,
+//! `apps`, `database` and `router` each carry one room's part of that to the room.
+
+mod apps;
+mod board;
+mod database;
+mod edge;
+mod foreign;
+mod identity;
+mod memory;
+mod rates;
+mod report;
+mod router;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tiebeam_console::Console;
+use tiebeam_ledger::{Embedded, Peer, Settings};
+use tiebeam_topology::{Cluster, Database, NodeName, Role};
+use tiebeam_watch::Level;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::WrongUse;
+use board::Board;
+use identity::Identities;
+
+/// How long running requests and sessions may take to end after SIGTERM. The rooms after them have the rest of ten
+/// seconds.
+const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+pub struct Options {
+    pub cluster: Cluster,
+    /// The folder of the configuration file: where apps run and relative paths start.
+    pub folder: PathBuf,
+    pub name: NodeName,
+    pub data: PathBuf,
+    /// See `tiebeam_postgres::Settings::linger`.
+    pub linger: Option<Duration>,
+}
+
+/// What every part of the wiring needs.
+pub struct Here {
+    pub cluster: Arc<Cluster>,
+    pub name: NodeName,
+    pub options: Options,
+    pub identities: Identities,
+    pub ledger: Arc<Embedded>,
+}
+
+/// Runs until SIGTERM or SIGINT, or until something fails that a restart must mend.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cluster = Arc::new(options.cluster.clone());
+    let name = options.name.clone();
+    std::fs::create_dir_all(&options.data)
+        .map_err(|e| WrongUse(format!("the data folder {} cannot be made: {e}", options.data.display())))?;
+    let identities = Identities::load(&cluster, &name, &options.data)?;
+    let ledger = open_ledger(&cluster, &name, &options, &identities).await?;
+    let here = Arc::new(Here { cluster, name, options, identities, ledger });
+    let board = Board::new(here.clone());
+    let parts = Parts::start(&here, &board).await?;
+    board.tell(Level::Info, format!("{} is up", here.name));
+    let mut ledger_status = here.ledger.status_changes();
+    let code = tokio::select! {
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = interrupt.recv() => ExitCode::SUCCESS,
+        failed = ledger_status.wait_for(|s| s.failed.is_some()) => {
+            let why = failed.ok().and_then(|s| s.failed.clone()).unwrap_or_else(|| "it was closed".into());
+            tracing::error!(why, "the ledger of this node has stopped; the node ends, so that nothing is decided on old knowledge");
+            ExitCode::from(1)
+        }
+    };
+    parts.stop(&here, board).await;
+    Ok(code)
+}
+
+async fn open_ledger(
+    cluster: &Cluster,
+    name: &NodeName,
+    options: &Options,
+    identities: &Identities,
+) -> anyhow::Result<Arc<Embedded>> {
+    let address = |n: &NodeName| cluster.ledger_address(n).context("a node of the file has an address");
+    let mut peers = std::collections::BTreeMap::new();
+    for n in cluster.nodes.keys() {
+        let peer = Peer {
+            address: address(n)?,
+            identity: cluster.identity(n),
+            voter: cluster.ledger.voters.contains(n),
+        };
+        peers.insert(n.clone(), peer);
+    }
+    let settings = Settings::new(
+        cluster.name.clone(),
+        name.clone(),
+        address(name)?,
+        peers,
+        options.data.join("ledger"),
+        identities.node.server_config(),
+        identities.node.client_config(),
+    );
+    Ok(Embedded::open(settings).await.map_err(|e| WrongUse(format!("the ledger did not open: {e}")))?)
+}
+
+/// The rooms of this node that run.
+struct Parts {
+    console: Option<Console>,
+    database: Option<database::Part>,
+    router: Option<router::Part>,
+    apps: Option<apps::Part>,
+    edge: Option<edge::Part>,
+    report: report::Part,
+}
+
+impl Parts {
+    async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
+        let node = here.cluster.nodes.get(&here.name).context("this node is in the file")?;
+        let has = |role| node.roles.contains(&role);
+        let database =
+            if has(Role::Database) { Some(database::Part::start(here, board).await?) } else { None };
+        let state = match (&database, &here.cluster.database) {
+            (Some(part), _) => Some(part.state()),
+            (None, Some(Database::Managed(_))) => {
+                Some(tiebeam_postgres::follow(here.name.clone(), here.ledger.clone()))
+            }
+            (None, _) => None,
+        };
+        let router = router::Part::start(here, state.clone())?;
+        let apps = if has(Role::App) { Some(apps::Part::start(here, board)) } else { None };
+        let edge = if has(Role::Edge) { Some(edge::Part::start(here, board).await?) } else { None };
+        let report = report::Part::start(
+            here,
+            board,
+            report::Sources {
+                edge: edge.as_ref().map(|e| e.handle()),
+                router: router.as_ref().map(|r| r.handle()),
+                apps: apps.as_ref().map(|a| a.instances()),
+                database: state,
+            },
+        );
+        let console = match here.cluster.console_address(&here.name) {
+            Some(at) => Some(Console::start(at, board.source()).await.map_err(|e| WrongUse(e.to_string()))?),
+            None => None,
+        };
+        Ok(Self { console, database, router, apps, edge, report })
+    }
+
+    /// From the outside in: no new requests, then no apps, then no sessions, then the database, then the ledger.
+    async fn stop(self, here: &Here, board: Arc<Board>) {
+        board.tell(Level::Info, format!("{} ends in order", here.name));
+        if let Some(edge) = self.edge {
+            edge.stop(DRAIN_TIME).await;
+        }
+        if let Some(apps) = self.apps {
+            apps.stop(DRAIN_TIME).await;
+        }
+        if let Some(router) = self.router {
+            router.stop(Duration::from_secs(1)).await;
+        }
+        if let Some(database) = self.database {
+            database.stop().await;
+        }
+        self.report.stop().await;
+        if let Some(console) = self.console {
+            console.shutdown().await;
+        }
+        here.ledger.shutdown().await;
+    }
+}

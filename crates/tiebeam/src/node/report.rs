@@ -1,0 +1,242 @@
+//! What this node is doing, once and again: made from the rooms' own numbers, written to the ledger for the others, and
+//! given to this node's board.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiebeam_apps::{Instance, State as Supervised};
+use tiebeam_edge::Edge;
+use tiebeam_ledger::{Key, LeaseId, Register, Store, StoreError, Txn};
+use tiebeam_postgres::{MemberRole, MemberStatus, State};
+use tiebeam_sql::Router;
+use tiebeam_topology::{Database, Moment, NodeName, Role, Timeline};
+use tiebeam_watch::{
+    ClusterDatabaseView, DatabaseRole, DatabaseView, EdgeView, InstanceState, InstanceView, NodeView,
+    PoolView, ServerState, ServerView, SqlView,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::board::{Board, REPORTS, durability_words};
+use super::rates::{Quantiles, Rate};
+use super::{Here, memory};
+
+/// How often a node looks at itself.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often it tells the others, unless its database's role changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The report of a node that died stays this long.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// Where the numbers come from.
+pub struct Sources {
+    pub edge: Option<Arc<Edge>>,
+    pub router: Option<Arc<Router>>,
+    pub apps: Option<watch::Receiver<Vec<Instance>>>,
+    pub database: Option<watch::Receiver<Arc<State>>>,
+}
+
+pub struct Part {
+    task: JoinHandle<()>,
+    here: Arc<Here>,
+}
+
+impl Part {
+    pub fn start(here: &Arc<Here>, board: &Arc<Board>, sources: Sources) -> Self {
+        let reporter = Reporter {
+            here: here.clone(),
+            board: board.clone(),
+            sources,
+            started: Moment::now(),
+            requests: Rate::default(),
+            latency: Quantiles::default(),
+            statements: Rate::default(),
+            lease: None,
+        };
+        Self { task: tokio::spawn(reporter.run()), here: here.clone() }
+    }
+
+    /// Takes the report back: a node that ended in order is not one that fell silent.
+    pub async fn stop(self) {
+        self.task.abort();
+        if let Ok(key) = Key::new(format!("{REPORTS}{}", self.here.name)) {
+            let _ = self.here.ledger.transact(Txn::delete(key)).await;
+        }
+    }
+}
+
+struct Reporter {
+    here: Arc<Here>,
+    board: Arc<Board>,
+    sources: Sources,
+    started: Moment,
+    requests: Rate,
+    latency: Quantiles,
+    statements: Rate,
+    lease: Option<LeaseId>,
+}
+
+impl Reporter {
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told_at: Option<Moment> = None;
+        loop {
+            tick.tick().await;
+            let now = Moment::now();
+            let mine = self.look(now);
+            if told_at.is_none_or(|at| now.since(at) >= TELL_EVERY) {
+                match self.tell(&mine).await {
+                    Ok(()) => told_at = Some(now),
+                    Err(error) => {
+                        tracing::debug!(%error, "the report could not be written");
+                        if matches!(error, StoreError::LeaseGone(_)) {
+                            self.lease = None;
+                        }
+                    }
+                }
+            }
+            let database = self.cluster_database();
+            self.board.refresh(mine, database).await;
+        }
+    }
+
+    async fn tell(&mut self, mine: &NodeView) -> Result<(), StoreError> {
+        let lease = match self.lease {
+            Some(id) => self.here.ledger.keep(id).await.map(|()| id)?,
+            None => self.here.ledger.grant(LEASE).await?,
+        };
+        self.lease = Some(lease);
+        let Ok(key) = Key::new(format!("{REPORTS}{}", self.here.name)) else { return Ok(()) };
+        let Ok(put) = Register::new(key).put(mine, Some(lease)) else { return Ok(()) };
+        self.here.ledger.transact(Txn { compare: Vec::new(), then: vec![put] }).await.map(|_| ())
+    }
+
+    fn look(&mut self, now: Moment) -> NodeView {
+        let node = &self.here.cluster.nodes[&self.here.name];
+        let mut mine = NodeView::silent(node.address, node.roles.clone());
+        mine.version = env!("CARGO_PKG_VERSION").into();
+        mine.uptime_s = memory::uptime_s(self.started, now);
+        mine.memory_bytes = memory::resident_bytes();
+        mine.edge = self.sources.edge.clone().map(|edge| self.edge(&edge, now));
+        mine.sql = self.sources.router.clone().and_then(|router| self.sql(&router, now));
+        if let Some(instances) = &self.sources.apps {
+            mine.apps = instances.borrow().iter().map(|i| instance(&self.here.name, i)).collect();
+        }
+        if mine.roles.contains(&Role::Database) {
+            mine.database = self.sources.database.as_ref().map(|s| member(&s.borrow().me));
+        }
+        mine
+    }
+
+    fn edge(&mut self, edge: &Edge, now: Moment) -> EdgeView {
+        let stats = edge.stats();
+        let addresses = edge.addresses();
+        let (p50_ms, p99_ms) = self.latency.of(stats.latency.bounds_ms, &stats.latency.counts, now);
+        let pools = stats.pools.iter().map(|(name, pool)| PoolView {
+            name: name.to_string(),
+            out_of_turn_total: pool.out_of_turn,
+            servers: pool
+                .servers
+                .iter()
+                .map(|(id, s)| ServerView {
+                    id: id.to_string(),
+                    state: match s.state {
+                        tiebeam_edge::State::Serving => ServerState::Serving,
+                        tiebeam_edge::State::Draining => ServerState::Draining,
+                        tiebeam_edge::State::Ejected => ServerState::Ejected,
+                        tiebeam_edge::State::Probing => ServerState::Probing,
+                    },
+                    in_flight: s.in_flight,
+                    requests_total: s.requests,
+                    failures_total: s.failures.connect + s.failures.timeout + s.failures.bad_response,
+                })
+                .collect(),
+        });
+        EdgeView {
+            http: addresses.http,
+            https: addresses.https,
+            connections: stats.connections.open,
+            requests_total: stats.requests,
+            ok_total: stats.responses.successful + stats.responses.redirection,
+            client_errors_total: stats.responses.client_error,
+            server_errors_total: stats.responses.server_error + stats.responses.cut,
+            requests_per_s: self.requests.of(stats.requests, now),
+            p50_ms,
+            p99_ms,
+            pools: pools.collect(),
+        }
+    }
+
+    fn sql(&mut self, router: &Router, now: Moment) -> Option<SqlView> {
+        let address = self.here.cluster.sql_address(&self.here.name)?;
+        let stats = router.stats();
+        let primary = self.sources.database.as_ref().and_then(|s| s.borrow().primary.clone());
+        let replicas = stats.servers.iter().filter(|(n, _)| Some(*n) != primary.as_ref());
+        let writes_total = stats.servers.values().map(|s| s.writes).sum();
+        let statements = stats.servers.values().map(|s| s.reads + s.writes).sum();
+        Some(SqlView {
+            address,
+            clients: stats.clients,
+            held: stats.waiting,
+            reads_primary_total: stats.reads_primary.values().sum(),
+            reads_replica_total: replicas.map(|(n, s)| (n.clone(), s.reads)).collect(),
+            writes_total,
+            statements_per_s: self.statements.of(statements, now),
+        })
+    }
+
+    /// What the ledger says of the database as a whole.
+    fn cluster_database(&self) -> Option<ClusterDatabaseView> {
+        let Some(Database::Managed(file)) = &self.here.cluster.database else { return None };
+        let state = self.sources.database.as_ref()?.borrow().clone();
+        let sync: BTreeMap<NodeName, bool> = state.members.iter().map(|(n, m)| (n.clone(), m.sync)).collect();
+        Some(ClusterDatabaseView {
+            epoch: state.lease.as_ref().map(|l| l.epoch).unwrap_or_default(),
+            holder: state
+                .lease
+                .as_ref()
+                .filter(|l| l.released.is_none() && !l.expired)
+                .map(|l| l.holder.clone()),
+            primary: state.primary.clone(),
+            durability: durability_words(file, &sync),
+            stopped_because: state.stopped_because.clone(),
+        })
+    }
+}
+
+fn instance(node: &NodeName, i: &Instance) -> InstanceView {
+    InstanceView {
+        id: format!("{node}/{}", i.id),
+        state: match i.state {
+            Supervised::Starting => InstanceState::Starting,
+            Supervised::Ready | Supervised::Unhealthy => InstanceState::Running,
+            Supervised::Backoff { .. } => InstanceState::Failed,
+            Supervised::Stopping => InstanceState::Stopping,
+        },
+        pid: i.pid,
+        port: i.address.port(),
+        restarts_total: i.restarts,
+        ready: matches!(i.state, Supervised::Ready),
+    }
+}
+
+fn member(m: &MemberStatus) -> DatabaseView {
+    DatabaseView {
+        role: match m.role {
+            MemberRole::Primary => DatabaseRole::Primary,
+            MemberRole::Replica => DatabaseRole::Replica,
+            MemberRole::Recovering => DatabaseRole::Starting,
+            MemberRole::Copying => DatabaseRole::Cloning,
+            MemberRole::Stopped => DatabaseRole::Stopped,
+        },
+        timeline: m.timeline.unwrap_or(Timeline(0)),
+        lsn: m.current.or(m.replayed).unwrap_or_default(),
+        lag_bytes: m.lag_bytes,
+        lag_ms: m.lag_ms,
+        streaming: m.streaming,
+        sync: m.sync,
+        accepting_writes: m.accepting_writes,
+    }
+}
