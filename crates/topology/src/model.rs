@@ -210,10 +210,10 @@ pub enum Database {
         /// At least one, no two the same, in the order of the file.
         servers: Vec<SocketAddr>,
         reads: Reads,
-        /// Whom the router logs in as to see which server is the primary.
-        user: Option<String>,
-        /// Holds that user's password, and nothing else; never without `user`. As written in the file, until
-        /// [`Cluster::rooted`] has put the file's folder before it.
+        /// Whom the router logs in as, to see which server is the primary and to read its clients' verifiers.
+        user: String,
+        /// Holds that user's password, and nothing else; `None`: the servers let it in without one. As written in the
+        /// file, until [`Cluster::rooted`] has put the file's folder before it.
         password_file: Option<PathBuf>,
     },
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use tiebeam_postgres::{MemberRole, State};
 use tiebeam_sql::{Router, Secret, ServerLogin, Settings, Target, View};
 use tiebeam_topology::{Cluster, Database, ManagedDatabase, NodeName, Reads};
@@ -38,7 +37,7 @@ impl Part {
                 (ServerLogin::Certificate(here.identities.node.client_config()), d.reads)
             }
             Some(Database::Foreign { reads, user, password_file, .. }) => {
-                (pass_through(user.as_deref(), password_file.as_deref())?, *reads)
+                (pass_through(user, password_file.as_deref())?, *reads)
             }
         };
         let settings = Settings {
@@ -60,7 +59,7 @@ impl Part {
                 Some(tokio::spawn(feed(here.cluster.clone(), d.clone(), state, sender.clone())))
             }
             (Some(Database::Foreign { servers, user, password_file, .. }), _) => {
-                let login = control_login(user.as_deref(), password_file.as_deref())?;
+                let login = control_login(user, password_file.as_deref())?;
                 Some(tokio::spawn(super::foreign::detect(servers.clone(), login, sender.clone())))
             }
             _ => None,
@@ -124,27 +123,21 @@ fn routed(cluster: &Cluster, database: &ManagedDatabase, state: &State) -> View 
     }
 }
 
-fn pass_through(user: Option<&str>, password_file: Option<&Path>) -> anyhow::Result<ServerLogin> {
+fn pass_through(user: &str, password_file: Option<&Path>) -> anyhow::Result<ServerLogin> {
     Ok(ServerLogin::PassThrough {
-        user: control_user(user)?,
+        user: user.to_owned(),
         password: password(password_file)?.map(Secret::new),
     })
 }
 
 /// The same log-in for the question who is primary.
-fn control_login(user: Option<&str>, password_file: Option<&Path>) -> anyhow::Result<tokio_postgres::Config> {
+fn control_login(user: &str, password_file: Option<&Path>) -> anyhow::Result<tokio_postgres::Config> {
     let mut login = tokio_postgres::Config::new();
-    login.user(control_user(user)?).dbname("postgres").application_name("tiebeam");
+    login.user(user).dbname("postgres").application_name("tiebeam");
     if let Some(password) = password(password_file)? {
         login.password(password);
     }
     Ok(login)
-}
-
-fn control_user(user: Option<&str>) -> anyhow::Result<String> {
-    user.map(str::to_owned).context(WrongUse(
-        "[database] servers needs `user`: the log-in with which the router reads the verifiers of its clients".into(),
-    ))
 }
 
 fn password(file: Option<&Path>) -> anyhow::Result<Option<String>> {

@@ -127,7 +127,7 @@ fn database(file: &File) -> Option<Database> {
         return Some(Database::Foreign {
             servers: servers.value.iter().map(|server| server.value).collect(),
             reads: written.reads,
-            user: written.user.as_ref().map(|user| user.value.clone()),
+            user: written.user.value.clone(),
             password_file: written.password_file.as_ref().map(|file| file.value.clone()),
         });
     }

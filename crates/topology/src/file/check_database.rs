@@ -55,19 +55,12 @@ fn foreign(file: &File, servers: std::ops::Range<usize>, findings: &Findings<'_>
             format!("leave `{name}` out"),
         );
     }
-    if let (Some(file), None) = (&database.password_file, &database.user) {
-        findings.add(
-            file.key.clone(),
-            "`password_file` without `user`",
-            "write whose password it is: user = \"tiebeam\"",
-        );
-    }
 }
 
 fn managed(file: &File, findings: &Findings<'_>) {
     let database = &file.database;
     let foreign_only = [
-        ("user", database.user.as_ref().map(|user| &user.key)),
+        ("user", database.user.written.then_some(&database.user.key)),
         ("password_file", database.password_file.as_ref().map(|file| &file.key)),
     ];
     for (name, place) in foreign_only {

@@ -347,11 +347,11 @@ pub(crate) mod database {
         /// The addresses and ports of PostgreSQL servers that others run; nothing is promoted there
         SERVERS: ListOf<Socket> = "servers", Optional("the nodes with the role `database` run PostgreSQL"),
             ListOf { item: Socket, min: 1 };
-        /// Whom the router logs in to `servers` as, to see which of them is the primary
-        USER: Text = "user", Optional("it does not log in by itself"),
+        /// Whom the router logs in to `servers` as, to see which of them is the primary and to read its clients' verifiers
+        USER: Text = "user", Default("'postgres'"),
             Text { wanted: "a name", example: "something like \"tiebeam\"", empty: false };
         /// A file with that user's password and nothing else, as a path from this file
-        PASSWORD_FILE: Place = "password_file", Optional("no password"), Place;
+        PASSWORD_FILE: Place = "password_file", Optional("that user must be let in without a password"), Place;
     }
 }
 

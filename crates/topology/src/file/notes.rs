@@ -59,6 +59,9 @@ pub(super) fn of(file: &File, findings: &Findings<'_>) -> Vec<Note> {
             add(pool.name.span.start, format!("no route sends to the pool `{}`", pool.name.value));
         }
     }
+    if let Some((at, text)) = bare_log_in(file) {
+        add(at, text);
+    }
     let sql = file.has_database().then_some(("[sql]", &file.sql.listen));
     for (what, listen) in sql.into_iter().chain(file.console.as_ref().map(|listen| ("[console]", listen))) {
         if let Some(text) = settled(what, listen, file) {
@@ -98,6 +101,14 @@ fn availability(file: &File) -> Option<(usize, String)> {
         "not highly available: `{voter}` alone votes on who is primary, for two nodes cannot tell a dead one from a cut cable; if `{voter}` is lost, nothing takes over; a third node that votes, even one without roles, changes that"
     );
     Some((at, text))
+}
+
+/// A log-in that nobody chose: fine where the servers trust this machine, refused by all others.
+fn bare_log_in(file: &File) -> Option<(usize, String)> {
+    let database = &file.database;
+    let at = database.servers.as_ref()?.key.start;
+    let text = "the router logs in as postgres without a password; where the servers ask for one, set `user` and `password_file`";
+    (!database.user.written && database.password_file.is_none()).then(|| (at, text.into()))
 }
 
 fn settled(what: &str, listen: &Located<ListenAt>, file: &File) -> Option<String> {

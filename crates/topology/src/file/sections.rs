@@ -118,7 +118,7 @@ pub(crate) struct Database {
     pub settings_written: Option<Place>,
     pub servers: Option<Located<Vec<Located<SocketAddr>>>>,
     pub servers_written: Option<Place>,
-    pub user: Option<Located<String>>,
+    pub user: Located<String>,
     pub password_file: Option<Located<PathBuf>>,
 }
 
@@ -318,7 +318,7 @@ fn database(written: Option<Place>, reader: &Reader<'_>) -> Database {
         settings_written: reader.written(&keys::database::SETTINGS),
         servers: reader.find(&keys::database::SERVERS),
         servers_written: reader.written(&keys::database::SERVERS),
-        user: reader.find(&keys::database::USER),
+        user: reader.get(&keys::database::USER),
         password_file: reader.find(&keys::database::PASSWORD_FILE),
     }
 }

@@ -263,6 +263,19 @@ fn servers_alone_are_a_router() {
     assert_eq!(cluster.notes, []);
 }
 
+/// The smallest file there is.
+#[test]
+fn a_router_without_a_user_logs_in_as_postgres() {
+    let login = |more: &str| {
+        let text = format!("[database]\nservers = [\"10.0.0.5:5432\", \"10.0.0.6:5432\"]\n{more}");
+        let Some(Database::Foreign { user, password_file, .. }) = parsed(&text).database else { panic!() };
+        (user, password_file.is_some(), notes(&text).iter().any(|note| note.contains("without a password")))
+    };
+    assert_eq!(login(""), ("postgres".to_owned(), false, true));
+    assert_eq!(login("password_file = \"pw\"\n"), ("postgres".to_owned(), true, false));
+    assert_eq!(login("user = \"watch\"\n"), ("watch".to_owned(), false, false));
+}
+
 #[test]
 fn paths_are_rooted_unless_absolute() {
     let mut cluster = parsed(&format!(
