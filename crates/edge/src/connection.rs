@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::access_log::Line;
 use crate::answer::{self, Answered, End};
-use crate::buffer::Buffer;
+use crate::buffer::{BUFFER_BYTES, Buffer};
 use crate::clock::Timer;
 use crate::codec::{BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request};
 use crate::counters::Reason;
@@ -164,10 +164,11 @@ impl<S: Io> Connection<S> {
                         Err(fault) => return Poll::Ready(Next::Refused(fault)),
                     }
                 }
-                if judged == self.buffer.capacity() && judged > 0 {
-                    self.buffer.grow(head_limits.bytes.max(2 * judged));
-                }
                 self.worker.buffers.lend(&mut self.buffer);
+                // A full buffer would read as the end of the stream. What is beyond the bound of a head was refused above.
+                if self.buffer.data().len() == self.buffer.capacity() {
+                    self.buffer.grow(head_limits.bytes.max(2 * BUFFER_BYTES));
+                }
                 match self.buffer.poll_read(cx, &mut self.io) {
                     Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Next::Gone),
                     Poll::Ready(Ok(_)) => {

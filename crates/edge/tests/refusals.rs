@@ -51,6 +51,30 @@ fn the_corpus_over_sockets() {
     assert!(accepted > 10);
 }
 
+/// A request whose one long field arrives in pieces without a line's end, as large fields do from a network.
+fn in_pieces(edge: &tiebeam_edge::Edge, field_bytes: usize) -> u16 {
+    let mut client = Client::new(edge);
+    client.say("GET / HTTP/1.1\r\nHost: a\r\nX-Long: ");
+    let piece = "x".repeat(1000);
+    for _ in 0..field_bytes / piece.len() {
+        // The edge may have refused by now.
+        let _ = client.0.get_mut().write_all(piece.as_bytes());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = client.0.get_mut().write_all(b"\r\n\r\n");
+    client.response(false).expect("an answer").status
+}
+
+#[test]
+fn a_long_head_in_pieces_is_read_up_to_its_bound() {
+    let server = Server::named("x");
+    let edge = start(config(&[server.address]));
+    assert_eq!(in_pieces(&edge, 20_000), 200);
+    assert!(server.heads()[0].len() > 20_000);
+    assert_eq!(in_pieces(&edge, 33_000), 431);
+    assert_eq!(edge.stats().refused["header_bytes"], 1);
+}
+
 #[test]
 fn a_body_beyond_its_bound() {
     let server = Server::named("x");
