@@ -94,6 +94,7 @@ impl Router {
         let mut stats = Stats::default();
         self.counters.iter().for_each(|counters| counters.add_to(&mut stats));
         let snapshot = self.shared.snapshot.load();
+        stats.epoch = snapshot.view.epoch;
         stats.primary = snapshot.view.primary.as_ref().map(|target| target.node.clone());
         let primary = snapshot.primary.latest();
         for (target, sample) in snapshot.view.replicas.iter().zip(&snapshot.replicas) {

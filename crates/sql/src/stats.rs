@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
-use tiebeam_topology::NodeName;
+use tiebeam_topology::{Epoch, NodeName};
 
 /// The sum of all workers' counters. Counts only grow while the router runs; gauges are marked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -16,6 +16,8 @@ pub struct Stats {
     pub clients: u64,
     /// Gauge: sessions that wait for a primary.
     pub waiting: u64,
+    /// Of the view that the router acts by now.
+    pub epoch: Epoch,
     /// Where what may write goes now. `None`: it waits.
     pub primary: Option<NodeName>,
     /// Every event by its name, zeros included: see the variants of `Count` for their meaning.

@@ -9,6 +9,7 @@ mod oracle;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 use tiebeam_sql::classify::{Class, classify};
 
 #[test]
@@ -173,11 +174,31 @@ fn apply(text: &mut String, change: &Change, others: &[(String, Class)]) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+/// Names the seed that replays a run.
+const SEED: &str = "SQL_SEED";
 
-    #[test]
-    fn the_parser_agrees_with_each_read_that_chance_makes(start in any::<Index>(), changes in prop::collection::vec(change(), 1..5)) {
+/// Many cases of chance, all from one seed. A failure says which, and the one command that replays it.
+fn by_chance<S: Strategy>(name: &str, strategy: S, test: impl Fn(S::Value) -> TestCaseResult) {
+    let given = std::env::var(SEED).ok().map(|text| text.parse().expect("a seed is a number"));
+    let seed: u64 = given.unwrap_or_else(rand::random);
+    let config = ProptestConfig {
+        cases: 20_000,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    };
+    if let Err(failure) = TestRunner::new(config).run(&strategy, test) {
+        panic!(
+            "{failure}\nseed {seed}; replay: {SEED}={seed} cargo nextest run -p tiebeam-sql --test classify {name}"
+        );
+    }
+}
+
+#[test]
+fn the_parser_agrees_with_each_read_that_chance_makes() {
+    let name = "the_parser_agrees_with_each_read_that_chance_makes";
+    let strategy = (any::<Index>(), prop::collection::vec(change(), 1..5));
+    by_chance(name, strategy, |(start, changes)| {
         let all = all_once();
         let mut text = all[start.index(all.len())].0.clone();
         for change in &changes {
@@ -187,12 +208,16 @@ proptest! {
             // What the parser refuses, every server refuses.
             prop_assert_ne!(oracle::reads(&text), Ok(false), "{}", text);
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_text_has_a_class(text in "\\PC*") {
+#[test]
+fn any_text_has_a_class() {
+    by_chance("any_text_has_a_class", "\\PC*", |text| {
         classify(&text, corpus::catalog());
-    }
+        Ok(())
+    });
 }
 
 fn all_once() -> &'static [(String, Class)] {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Folder, PASSWORD, Postgres, own, psql, psql_command};
+use common::{Folder, PASSWORD, Postgres, own, psql, psql_command, publish};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -52,7 +52,8 @@ fn settings(config: Arc<ClientConfig>) -> Settings {
         node: "a".parse().unwrap(),
         listen: "127.0.0.1:0".parse().unwrap(),
         workers: 1,
-        hold: Duration::from_millis(500),
+        // The first login, too, waits no longer for a server.
+        hold: Duration::from_secs(2),
         hold_queue: 4,
         fresh_wait: Duration::from_millis(10),
         pool_size: 3,
@@ -109,21 +110,18 @@ fn a_managed_server() {
         let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let whole = (*view.borrow().clone()).clone();
-        view.send_replace(Arc::new(View { primary: None, ..whole.clone() }));
+        publish(&router, &view, View { primary: None, ..whole.clone() }).await;
         let held = client.batch_execute("DELETE FROM t").await.unwrap_err();
         assert_eq!(held.code().unwrap().code(), "57P03");
-        view.send_replace(Arc::new(whole));
+        publish(&router, &view, whole).await;
         let count = client.query_one("SELECT count(*) FROM t", &[]).await.unwrap();
         assert_eq!(count.get::<_, i64>(0), 200_000);
     });
     assert_eq!(router.stats().counts["hold_timeouts"], 1);
 
     // A server with another name in its certificate is not our primary, whatever its address.
-    view.send_replace(Arc::new(View {
-        epoch: Epoch(2),
-        primary: target("b.shop.tiebeam.internal"),
-        replicas: Vec::new(),
-    }));
+    let wrong = View { epoch: Epoch(2), primary: target("b.shop.tiebeam.internal"), replicas: Vec::new() };
+    runtime.block_on(publish(&router, &view, wrong));
     let mut psql = psql_command(port, "ann", "postgres");
     let output = psql.args(["-c", "DROP TABLE t"]).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();

@@ -8,9 +8,12 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tiebeam_sql::{Router, View};
+use tokio::sync::watch;
 
 pub const PASSWORD: &str = "pencil";
 
@@ -49,13 +52,22 @@ pub fn own(path: &Path) {
 
 /// A program of PostgreSQL, found where distributions put it.
 pub fn program(name: &str) -> Command {
-    let mut folders: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| entries.map(|e| e.unwrap().path().join("bin")).collect())
-        .unwrap_or_default();
-    folders.sort();
-    let path = folders.pop().map_or_else(|| PathBuf::from(name), |folder| folder.join(name));
+    let entries = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let versions = entries.filter_map(|entry| {
+        let path = entry.unwrap().path();
+        let version: u32 = path.file_name()?.to_str()?.parse().ok()?;
+        Some((version, path.join("bin"))).filter(|(_, folder)| folder.join("initdb").exists())
+    });
+    // Where there is none of these, the one in the search path.
+    let path = versions.max().map_or_else(|| PathBuf::from(name), |(_, folder)| folder.join(name));
     let mut command = Command::new(path);
-    command.env_clear().env("LC_ALL", "C.UTF-8").env("PGPASSWORD", PASSWORD).current_dir("/tmp");
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    command
+        .env_clear()
+        .env("PATH", search)
+        .env("LC_ALL", "C.UTF-8")
+        .env("PGPASSWORD", PASSWORD)
+        .current_dir("/tmp");
     command
 }
 
@@ -204,11 +216,42 @@ pub fn psql(port: u16, user: &str, database: &str, sql: &str) -> String {
     String::from_utf8(done(psql).stdout).unwrap().trim().to_owned()
 }
 
+/// What must come true soon has come true in this time, on a machine that does other things, too.
+const SOON: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// Waits for what must come true soon.
 pub fn eventually(what: &str, mut test: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + SOON;
     while !test() {
         assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(LOOK_EVERY);
     }
+}
+
+pub async fn eventually_async(what: &str, mut test: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !test().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Publishes a view and returns when the router acts by it: until then a statement may still go where it went before.
+pub async fn publish(router: &Router, views: &watch::Sender<Arc<View>>, view: View) {
+    let (epoch, primary) = (view.epoch, view.primary.as_ref().map(|target| target.node.clone()));
+    views.send_replace(Arc::new(view));
+    eventually_async("the router acts by the view", async || {
+        let stats = router.stats();
+        stats.epoch == epoch && stats.primary == primary
+    })
+    .await;
+}
+
+/// Waits until the replica has replayed all that is committed on the primary now: a session that has written nothing
+/// itself may be answered by a replica as it is.
+pub fn caught_up(primary: &Postgres, replica: &Postgres) {
+    let end = primary.sql("SELECT pg_current_wal_flush_lsn()");
+    let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+    eventually("the replica has replayed it", || replica.sql(&replayed) == "t");
 }

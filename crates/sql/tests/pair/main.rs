@@ -14,12 +14,17 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Folder, PASSWORD, Postgres, done, eventually, program, psql, psql_command};
+use common::{
+    Folder, PASSWORD, Postgres, caught_up, done, eventually, eventually_async, program, psql, psql_command,
+    publish,
+};
 use tiebeam_sql::{Router, Secret, ServerLogin, Settings, Stats, Target, View};
 use tiebeam_topology::{Epoch, Reads};
 use tokio::sync::watch;
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
+
+use statements::session;
 
 struct World {
     primary: Postgres,
@@ -82,10 +87,31 @@ impl World {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
     }
 
-    /// Takes the primary out of the view, and returns when the router acts by it: until then a write may still pass.
-    async fn no_primary(&self) {
-        self.view.send_modify(|view| *view = Arc::new(View { primary: None, ..(**view).clone() }));
-        eventually_async("the router has no primary", async || self.stats().primary.is_none()).await;
+    fn now(&self) -> View {
+        (**self.view.borrow()).clone()
+    }
+
+    async fn publish(&self, view: View) {
+        publish(&self.router, &self.view, view).await;
+    }
+
+    /// What other sessions did is on the replica, too.
+    fn caught_up(&self) {
+        caught_up(&self.primary, &self.replica);
+    }
+
+    /// Begins a READ ONLY transaction that runs on the replica: the router knows it lately, and so it was chosen.
+    async fn begin_on_replica(&self, client: &Client) {
+        let replica = self.replica.port.to_string();
+        eventually_async("a transaction begins on the replica", async || {
+            client.batch_execute("BEGIN READ ONLY").await.unwrap();
+            if port(client).await == replica {
+                return true;
+            }
+            client.batch_execute("ROLLBACK").await.unwrap();
+            false
+        })
+        .await;
     }
 
     async fn connect(&self) -> (Client, tokio::task::JoinHandle<()>) {
@@ -117,12 +143,10 @@ impl World {
     }
 }
 
-async fn eventually_async(what: &str, mut test: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
-    while !test().await {
-        assert!(std::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// The port of the server that answers, by a read.
+async fn port(client: &Client) -> String {
+    let read = "SELECT setting FROM (SELECT current_setting('port') AS setting) s";
+    client.query_one(read, &[]).await.unwrap().get(0)
 }
 
 type Step = fn(&World);
@@ -169,6 +193,7 @@ fn psql_works(w: &World) {
 
 fn pgbench_works(w: &World) {
     w.pgbench(&["-i", "-s", "1", "-q"]);
+    w.caught_up();
     for mode in ["simple", "extended", "prepared"] {
         w.pgbench(&["-n", "-S", "-M", mode, "-c", "8", "-j", "2", "-T", "2"]);
         w.pgbench(&["-n", "-M", mode, "-c", "8", "-j", "2", "-T", "2"]);
@@ -181,18 +206,18 @@ fn pgbench_works(w: &World) {
 
 fn reads_go_to_the_replica(w: &World) {
     w.run(async |c| {
-        let on_replica = || "SELECT setting FROM (SELECT current_setting('port') AS setting) s";
         let ports = [w.primary.port.to_string(), w.replica.port.to_string()];
-        let row = c.query_one(on_replica(), &[]).await.unwrap();
-        assert_eq!(row.get::<_, String>(0), ports[1], "{:?}", w.stats());
-        c.batch_execute("BEGIN READ ONLY").await.unwrap();
-        let row = c.query_one(on_replica(), &[]).await.unwrap();
-        assert_eq!(row.get::<_, String>(0), ports[1]);
+        eventually_async("a read goes to the replica", async || port(c).await == ports[1]).await;
+        w.begin_on_replica(c).await;
+        for _ in 0..5 {
+            assert_eq!(port(c).await, ports[1], "a transaction stays where it is");
+        }
         c.batch_execute("COMMIT").await.unwrap();
-        c.batch_execute("BEGIN").await.unwrap();
-        let row = c.query_one(on_replica(), &[]).await.unwrap();
-        assert_eq!(row.get::<_, String>(0), ports[0]);
-        c.batch_execute("ROLLBACK").await.unwrap();
+        for _ in 0..5 {
+            c.batch_execute("BEGIN").await.unwrap();
+            assert_eq!(port(c).await, ports[0]);
+            c.batch_execute("ROLLBACK").await.unwrap();
+        }
     });
 }
 
@@ -230,9 +255,11 @@ fn a_volatile_function_is_not_a_read(w: &World) {
     w.ann("CREATE FUNCTION turn() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'");
     eventually("the catalog knows the function, and the replica has it", || {
         let before = w.stats().reads_replica;
-        w.ann("SELECT turn()") == "1" && w.stats().reads_replica > before
+        // A session that has written nothing may be answered by a replica that does not have it yet.
+        session(w, "", &["SELECT turn()"]).is_ok_and(|one| one == "1") && w.stats().reads_replica > before
     });
     w.ann("CREATE OR REPLACE FUNCTION turn() RETURNS int LANGUAGE sql AS 'INSERT INTO log VALUES (2) RETURNING n'");
+    w.caught_up();
     assert_eq!(w.ann("SELECT turn()"), "2");
 }
 
@@ -289,20 +316,32 @@ fn session_state_pins(w: &World) {
         c.batch_execute("CREATE TEMP TABLE mine_alone(n int)").await.unwrap();
         c.batch_execute("INSERT INTO mine_alone VALUES (1)").await.unwrap();
         c.batch_execute("SET statement_timeout = '77s'").await.unwrap();
+        let backend = "SELECT pg_backend_pid()";
+        let mine: i32 = c.query_one(backend, &[]).await.unwrap().get(0);
         for _ in 0..20 {
             assert_eq!(c.query_one("SELECT n FROM mine_alone", &[]).await.unwrap().get::<_, i32>(0), 1);
             let row = c.query_one("SHOW statement_timeout", &[]).await.unwrap();
             assert_eq!(row.get::<_, String>(0), "77s");
+            // In a transaction that may write others are on the primary, as this one is.
+            let other = w.ann(&format!("BEGIN; SHOW statement_timeout; {backend} <> {mine}; COMMIT"));
+            assert_eq!(other, "0\nt", "no session gets the connection of a pinned one");
         }
     });
     assert_eq!(w.stats().counts["pinned"], pinned + 1);
+    let other = || w.ann("BEGIN; SHOW statement_timeout; SHOW work_mem; COMMIT");
     for _ in 0..10 {
-        assert_eq!(w.ann("SHOW statement_timeout"), "0", "no session gets the connection of a pinned one");
+        assert_eq!(other(), "0\n4MB", "nor does one get it afterwards");
     }
     w.run(async |c| {
         c.batch_execute("SET work_mem = '5MB'").await.unwrap();
         c.batch_execute("DISCARD ALL").await.unwrap();
-        assert_eq!(c.query_one("SHOW work_mem", &[]).await.unwrap().get::<_, String>(0), "4MB");
+        for _ in 0..10 {
+            c.batch_execute("BEGIN").await.unwrap();
+            let row = c.query_one("SHOW work_mem", &[]).await.unwrap();
+            assert_eq!(row.get::<_, String>(0), "4MB");
+            c.batch_execute("COMMIT").await.unwrap();
+            assert_eq!(other(), "0\n4MB");
+        }
     });
 }
 
@@ -326,7 +365,8 @@ fn cancel_reaches(w: &World) {
         let token = c.cancel_token();
         let sleep = c.batch_execute("SELECT pg_sleep(20)");
         let cancel = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            let runs = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann' AND state = 'active' AND query LIKE 'SELECT pg_sleep%'";
+            eventually_async("it sleeps", async || w.primary.sql(runs) == "1").await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         };
         let (slept, ()) = tokio::join!(sleep, cancel);
@@ -379,13 +419,13 @@ fn logins_are_checked(w: &World) {
 }
 
 fn writes_are_held(w: &World) {
-    let now = (*w.view.borrow().clone()).clone();
+    let now = w.now();
     w.run(async |c| {
         c.batch_execute("CREATE TABLE held(n int)").await.unwrap();
-        w.no_primary().await;
+        w.publish(View { primary: None, ..now.clone() }).await;
         let back = async {
             eventually_async("the write waits", async || w.stats().waiting == 1).await;
-            w.view.send_replace(Arc::new(View { epoch: now.epoch.next(), ..now.clone() }));
+            w.publish(View { epoch: now.epoch.next(), ..now.clone() }).await;
         };
         let (held, ()) = tokio::join!(c.batch_execute("INSERT INTO held VALUES (1)"), back);
         held.unwrap();
@@ -394,20 +434,22 @@ fn writes_are_held(w: &World) {
 }
 
 fn a_full_queue_refuses(w: &World) {
-    let now = (*w.view.borrow().clone()).clone();
+    let now = w.now();
     w.runtime().block_on(async {
-        w.no_primary().await;
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(w.connect().await.0);
+        }
+        w.publish(View { primary: None, ..now.clone() }).await;
         let mut writers = Vec::new();
-        for _ in 0..4 {
-            let (client, _driver) = w.connect().await;
+        for client in clients.split_off(1) {
             writers
                 .push(tokio::spawn(async move { client.batch_execute("INSERT INTO held VALUES (2)").await }));
         }
         eventually_async("four wait", async || w.stats().waiting == 4).await;
-        let (client, _driver) = w.connect().await;
-        let refused = client.batch_execute("INSERT INTO held VALUES (3)").await.unwrap_err();
+        let refused = clients[0].batch_execute("INSERT INTO held VALUES (3)").await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "53300");
-        w.view.send_replace(Arc::new(View { epoch: now.epoch.next(), ..now }));
+        w.publish(View { epoch: now.epoch.next(), ..now }).await;
         for writer in writers {
             writer.await.unwrap().unwrap();
         }
@@ -415,10 +457,11 @@ fn a_full_queue_refuses(w: &World) {
     assert_eq!(w.ann("BEGIN; SELECT count(*) FROM held; COMMIT"), "5");
 }
 
-/// Ends all server processes of the user on the primary once one of them runs `query`.
+/// Ends the server processes of the user on the primary that run `query` or are in a transaction after it, once there
+/// are any.
 async fn end_backends(w: &World, query: &str) {
     let sql = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann' AND query LIKE '{query}%' AND pg_terminate_backend(pid)"
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann' AND state <> 'idle' AND query LIKE '{query}%' AND pg_terminate_backend(pid)"
     );
     eventually_async("the backend was ended", async || w.primary.sql(&sql) != "0").await;
 }
@@ -446,7 +489,8 @@ fn broken_connections_are_told(w: &World) {
         c.batch_execute("BEGIN").await.unwrap();
         c.batch_execute("INSERT INTO once VALUES (5)").await.unwrap();
         end_backends(w, "INSERT INTO once VALUES (5").await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        eventually_async("the router saw the break", async || w.stats().counts["broken_statements"] == 2)
+            .await;
         let late = c.batch_execute("COMMIT").await.unwrap_err();
         assert_eq!(late.code().unwrap().code(), "08006");
         assert_eq!(c.query_one("SELECT count(*) FROM once", &[]).await.unwrap().get::<_, i64>(0), 0);
@@ -459,6 +503,7 @@ fn broken_connections_are_told(w: &World) {
 fn reads_survive_the_replica(w: &World) {
     let pid = std::fs::read_to_string(w.replica.data.join("postmaster.pid")).unwrap();
     let pid = pid.lines().next().unwrap().parse().unwrap();
+    w.caught_up();
     w.run(async |c| {
         let statement = c.prepare("SELECT n FROM tx").await.unwrap();
         for n in 0..200 {
@@ -477,11 +522,13 @@ fn draining_ends(w: World) {
     let runtime = w.runtime();
     runtime.block_on(async {
         let (client, driver) = w.connect().await;
+        let (idle, _) = w.connect().await;
         client.batch_execute("BEGIN").await.unwrap();
         let World { router, .. } = w;
         let drained = router.drain(Duration::from_secs(5));
         let finish = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Who is in no transaction is sent away at once, who is in one may end it.
+            eventually_async("it drains", async || idle.is_closed()).await;
             client.batch_execute("COMMIT").await.unwrap();
         };
         tokio::join!(drained, finish);

@@ -1,9 +1,10 @@
 //! Steps about prepared statements and about what only the primary can answer.
 
-use super::{World, eventually_async, psql_command};
+use super::{World, psql_command};
+use crate::common::eventually_async;
 
 /// Runs SQL in one session by psql with this environment; the unaligned answers.
-fn session(w: &World, options: &str, statements: &[&str]) -> Result<String, String> {
+pub fn session(w: &World, options: &str, statements: &[&str]) -> Result<String, String> {
     let mut psql = psql_command(w.port(), "ann", "shop");
     psql.env("PGOPTIONS", options);
     for statement in statements {
@@ -111,8 +112,7 @@ pub fn sequences_are_read_where_they_are(w: &World) {
 pub fn a_pin_in_a_read_only_transaction_is_refused(w: &World) {
     w.run(async |c| {
         for simple in [true, false] {
-            c.batch_execute("BEGIN READ ONLY").await.unwrap();
-            c.batch_execute("SELECT 1").await.unwrap();
+            w.begin_on_replica(c).await;
             let refused = match simple {
                 true => c.batch_execute("SET work_mem = '8MB'").await,
                 false => c.execute("SET work_mem = '8MB'", &[]).await.map(drop),
@@ -123,7 +123,7 @@ pub fn a_pin_in_a_read_only_transaction_is_refused(w: &World) {
             c.batch_execute("SELECT 1").await.unwrap();
         }
         // Too large to be looked at, which pins.
-        c.batch_execute("BEGIN READ ONLY").await.unwrap();
+        w.begin_on_replica(c).await;
         let long = format!("SELECT '{}'", "y".repeat(3_000_000));
         assert_eq!(code(c.batch_execute(&long).await.unwrap_err()), "0A000");
         c.batch_execute("ROLLBACK").await.unwrap();
