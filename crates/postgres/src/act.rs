@@ -11,7 +11,7 @@ use tiebeam_ledger::{Outcome, Read, Register, Revision, Txn};
 use tiebeam_topology::{Epoch, Lsn, Moment, NodeName, Timeline};
 use tokio::sync::mpsc;
 
-use crate::agent::Context;
+use crate::agent::{Context, Job};
 use crate::control::Control;
 use crate::error::Error;
 use crate::event::Event;
@@ -24,7 +24,7 @@ use crate::quorum::SyncSet;
 use crate::registers::{AppSecret, Init, Lease, SyncRegister, Vote, WalPoint, keys};
 
 /// A clean stop writes a checkpoint; on a slow disk that takes a while. Then the stop becomes an immediate one.
-pub const FAST_STOP: Duration = Duration::from_secs(30);
+const FAST_STOP: Duration = Duration::from_secs(30);
 
 /// After a long step has failed, the next one waits.
 const JOB_PAUSE: Duration = Duration::from_secs(2);
@@ -34,6 +34,7 @@ const JOB_PAUSE: Duration = Duration::from_secs(2);
 pub enum JobDone {
     Copied(Vec<Event>),
     Checkpointed { names: String, at: Lsn },
+    PromotionCheckpointed { epoch: Epoch },
     Failed { what: String, why: String, events: Vec<Event> },
 }
 
@@ -69,6 +70,7 @@ impl Context {
             Action::SetSlots { make, drop } => self.control()?.set_slots(&make, &drop).await,
             Action::SetStandbyNames(names) => self.set_standby_names(&names).await,
             Action::Checkpoint { names } => self.checkpoint(names, world),
+            Action::CheckpointPromotion { epoch } => self.checkpoint_promotion(epoch),
             Action::WriteSync { sync, expected } => self.write_sync(sync, expected).await,
             Action::Promote { epoch, from, timeline } => self.promote(epoch, from, timeline).await,
             Action::Announce { epoch } => self.announce(epoch, world).await,
@@ -98,7 +100,7 @@ impl Context {
         };
         let (paths, programs, store, node) =
             (self.paths.clone(), self.programs.clone(), self.store.clone(), self.me());
-        self.start_job("create the database", async move {
+        self.start_job("create the database", false, async move {
             let identifier = create::initdb(&paths, &programs).await?;
             let init = Init {
                 node: node.clone(),
@@ -118,9 +120,9 @@ impl Context {
     fn clone_again(&mut self, world: &World, from: NodeName) -> Result<(), Error> {
         let (settings, paths, programs) = (self.settings.clone(), self.paths.clone(), self.programs.clone());
         let running = world.running();
-        self.start_job("clone", async move {
+        self.start_job("clone", false, async move {
             if running {
-                stop_and_wait(&paths.guard_socket, Stop::Fast).await?;
+                stop_and_wait(&paths.guard_socket, Stop::Fast, FAST_STOP).await?;
             }
             copy::clone_from(&settings, &paths, &programs, &from).await?;
             Ok(JobDone::Copied(vec![Event::Cloned { node: settings.node.clone(), from }]))
@@ -130,9 +132,9 @@ impl Context {
 
     fn rejoin(&mut self, from: NodeName, epoch: Epoch, have: WalPoint, fork_at: Lsn) -> Result<(), Error> {
         let (settings, paths, programs) = (self.settings.clone(), self.paths.clone(), self.programs.clone());
-        self.start_job("rejoin", async move {
+        self.start_job("rejoin", false, async move {
             let node = settings.node.clone();
-            stop_and_wait(&paths.guard_socket, Stop::Fast).await?;
+            stop_and_wait(&paths.guard_socket, Stop::Fast, FAST_STOP).await?;
             let kept = fork::keep_fork(&paths, &programs, epoch, have.timeline, fork_at, have.lsn).await?;
             let folder = kept.display().to_string();
             let mut events =
@@ -160,26 +162,38 @@ impl Context {
     fn start_job(
         &mut self,
         what: &'static str,
+        beside_server: bool,
         work: impl Future<Output = Result<JobDone, Error>> + Send + 'static,
     ) {
         let done = self.job_done.clone();
-        self.control = None;
-        self.job = Some(tokio::spawn(async move {
+        if !beside_server {
+            self.control = None;
+        }
+        let task = tokio::spawn(async move {
             let end = work.await.unwrap_or_else(|e| JobDone::Failed {
                 what: what.into(),
                 why: e.to_string(),
                 events: Vec::new(),
             });
             let _ = done.send(end).await;
-        }));
+        });
+        self.job = Some(Job { task, beside_server });
     }
 
     /// Takes note of a job that has ended.
-    pub fn job_ended(&mut self, done: JobDone) {
+    pub async fn job_ended(&mut self, done: JobDone) {
         self.job = None;
         self.data = None;
         match done {
-            JobDone::Copied(events) => events.into_iter().for_each(|e| self.tell(e)),
+            JobDone::Copied(events) => {
+                self.memory.quick_ends = 0;
+                events.into_iter().for_each(|e| self.tell(e));
+            }
+            JobDone::PromotionCheckpointed { epoch } => {
+                if let Err(error) = self.renewer.change(epoch, |lease| lease.checkpointed = true).await {
+                    tracing::debug!(%error, "the checkpoint was not noted; the next one will be");
+                }
+            }
             JobDone::Checkpointed { names, at } => self.memory.in_force = Some((names, at)),
             JobDone::Failed { what, why, events } => {
                 self.memory.start_not_before = Moment::now() + JOB_PAUSE;
@@ -206,6 +220,7 @@ impl Context {
             let text = self.ident_text(&BTreeSet::new());
             paths.write(&paths.conf.join("pg_ident.conf"), text.as_bytes())?;
         }
+        paths.forget_empty_histories()?;
         paths.write_standby_signal()?;
         self.begin_start().await
     }
@@ -227,6 +242,8 @@ impl Context {
     async fn stop_postgres(&mut self, why: &str) -> Result<(), Error> {
         tracing::warn!(node = %self.settings.node, why, "PostgreSQL is being stopped");
         self.stop_reason = Some(why.to_owned());
+        // A process that waits for a dead disk outlives even SIGKILL: then the lease must end without it.
+        self.renewer.lapse();
         self.ask_guard(Request::Stop(Stop::Immediate)).await
     }
 
@@ -273,18 +290,20 @@ impl Context {
         world: &World,
     ) -> Result<(), Error> {
         let sync_register = register::<SyncRegister>(keys::SYNC)?;
-        let txn = Txn {
-            compare: vec![
-                self.lease.unchanged(expected.map(Revision)),
-                sync_register.unchanged(world.sync_revision.map(Revision)),
-            ],
-            then: vec![self.lease.put(&lease, None)?, sync_register.put(&sync, None)?],
-        };
+        let mut compare = vec![
+            self.lease.unchanged(expected.map(Revision)),
+            sync_register.unchanged(world.sync_revision.map(Revision)),
+        ];
+        for node in world.valid_votes().keys() {
+            let revision = world.vote_revisions.get(node).copied().map(Revision);
+            compare.push(register::<Vote>(&keys::vote(node))?.unchanged(revision));
+        }
+        let txn = Txn { compare, then: vec![self.lease.put(&lease, None)?, sync_register.put(&sync, None)?] };
         let sent = Moment::now();
         match self.store.transact(txn).await? {
             Outcome::Done { revision } => self.renewer.hold(lease, revision, Some(sent)).await,
             Outcome::Conflict { .. } => {
-                Err(Error::Refused("another node was first to take the lease".into()))
+                Err(Error::Refused("another node was first to take the lease, or has voted anew".into()))
             }
         }
     }
@@ -304,7 +323,7 @@ impl Context {
             return Ok(());
         }
         let (sockets, port) = (self.paths.sockets.clone(), self.settings.database.port.get());
-        self.start_job("checkpoint", async move {
+        self.start_job("checkpoint", true, async move {
             let control = Control::connect(&sockets, port, Duration::from_secs(2)).await?;
             control.client().batch_execute("CHECKPOINT").await?;
             let view = control.view().await?;
@@ -312,6 +331,16 @@ impl Context {
                 Some((_, at)) if view.standby_names == names => Ok(JobDone::Checkpointed { names, at }),
                 _ => Err(Error::Refused("the set has changed meanwhile".into())),
             }
+        });
+        Ok(())
+    }
+
+    fn checkpoint_promotion(&mut self, epoch: Epoch) -> Result<(), Error> {
+        let (sockets, port) = (self.paths.sockets.clone(), self.settings.database.port.get());
+        self.start_job("checkpoint", true, async move {
+            let control = Control::connect(&sockets, port, Duration::from_secs(2)).await?;
+            control.client().batch_execute("CHECKPOINT").await?;
+            Ok(JobDone::PromotionCheckpointed { epoch })
         });
         Ok(())
     }
@@ -398,9 +427,9 @@ impl Context {
     }
 }
 
-/// Stops PostgreSQL over a connection of its own and waits until it is gone; a fast stop that takes too long becomes
-/// an immediate one.
-pub async fn stop_and_wait(socket: &Path, how: Stop) -> Result<(), Error> {
+/// Stops PostgreSQL over a connection of its own and waits until it is gone; a fast stop that takes longer than `limit`
+/// becomes an immediate one.
+pub async fn stop_and_wait(socket: &Path, how: Stop, limit: Duration) -> Result<(), Error> {
     let failed = |e: std::io::Error| Error::Refused(format!("the guard does not answer: {e}"));
     let (ignored, _) = mpsc::channel(1);
     let mut guard = GuardClient::connect(socket, ignored).await.map_err(failed)?;
@@ -408,7 +437,7 @@ pub async fn stop_and_wait(socket: &Path, how: Stop) -> Result<(), Error> {
     let start = Moment::now();
     let mut pressed = false;
     while guard.state().await.map_err(failed)?.pid.is_some() {
-        if !pressed && Moment::now().since(start) > FAST_STOP {
+        if !pressed && Moment::now().since(start) > limit {
             pressed = true;
             guard.ask(Request::Stop(Stop::Immediate)).await.map_err(failed)?;
         }

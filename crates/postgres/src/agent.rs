@@ -38,6 +38,10 @@ const SOON: Duration = Duration::from_millis(10);
 /// For how long nobody must have accepted writes before it is told why.
 const STOPPED_LASTS: Duration = Duration::from_secs(2);
 
+/// A planned end of the node must be over in ten seconds with all that it runs: this much is PostgreSQL's, to give its
+/// replicas everything. Then the stop becomes an immediate one, and what it could not give is given after its return.
+const PLANNED_STOP: Duration = Duration::from_secs(4);
+
 /// Events that nobody has taken yet; more are dropped, they were logged.
 const EVENTS_MAX: usize = 256;
 
@@ -108,6 +112,13 @@ impl Agent {
     }
 }
 
+/// A long step under way.
+pub struct Job {
+    pub task: JoinHandle<()>,
+    /// PostgreSQL goes on meanwhile; otherwise the step stops it.
+    pub beside_server: bool,
+}
+
 /// All that the agent's loop holds. Its steps are in `act.rs`.
 pub struct Context {
     pub settings: Settings,
@@ -125,7 +136,7 @@ pub struct Context {
     pub memory: Memory,
     /// `None`: to be looked at again.
     pub data: Option<Data>,
-    pub job: Option<JoinHandle<()>>,
+    pub job: Option<Job>,
     pub job_done: mpsc::Sender<JobDone>,
     pub promoting: Option<Epoch>,
     /// Why PostgreSQL was told to stop, for the event of its end.
@@ -207,7 +218,7 @@ impl Context {
         let guard = self.guard.state().await;
         if guard.is_none_or(|g| g.pid.is_none()) {
             self.control = None;
-        } else if self.control.is_none() && self.job.is_none() {
+        } else if self.control.is_none() && self.job.as_ref().is_none_or(|job| job.beside_server) {
             let (sockets, port) = (&self.paths.sockets, self.settings.database.port.get());
             self.control = Control::connect(sockets, port, Duration::from_millis(500)).await.ok();
         }
@@ -249,7 +260,17 @@ impl Context {
         if let Some(data) = &self.data {
             return data.clone();
         }
-        let Some(expected) = &init.system_identifier else { return Data::Missing };
+        let Some(expected) = &init.system_identifier else {
+            // The identifier is in the ledger before a new database is put into place: this one is somebody's else.
+            return match self.paths.has_data() {
+                true => Data::Refused(format!(
+                    "{} holds a database that the ledger does not know; it is left untouched. Restore the ledger, or move \
+                     the data away",
+                    self.paths.main.display()
+                )),
+                false => Data::Missing,
+            };
+        };
         // The creation was recorded and then interrupted before the new directory was put into place.
         if !self.paths.has_data() && ledger.lease.is_none() && init.node == self.settings.node {
             let grown = self.programs.system_identifier(&self.paths.growing).await;
@@ -346,7 +367,7 @@ async fn run(
             // A closed ledger has no more changes; the tick goes on.
             change = changes.next(), if watching => watching = change != Err(WatchError::Closed),
             Some(push) = pushes.recv() => cx.take_push(push).await,
-            Some(done) = jobs.recv() => cx.job_ended(done),
+            Some(done) = jobs.recv() => cx.job_ended(done).await,
             Some((epoch, why)) = lost.recv() => {
                 cx.tell(Event::LostLease { node: cx.settings.node.clone(), epoch, why });
             }
@@ -422,13 +443,13 @@ async fn read_linear(cx: &Context) -> Result<LedgerView, tiebeam_ledger::Registe
 /// A planned end.
 async fn end(cx: &mut Context, how: Shutdown) {
     if let Some(job) = cx.job.take() {
-        job.abort();
+        job.task.abort();
     }
     if how == Shutdown::Leave {
         return;
     }
     cx.stop_reason = Some("this node is being stopped".into());
-    if let Err(error) = stop_and_wait(&cx.paths.guard_socket, Stop::Fast).await {
+    if let Err(error) = stop_and_wait(&cx.paths.guard_socket, Stop::Fast, PLANNED_STOP).await {
         tracing::debug!(%error, "there was nothing to stop");
     }
     // Only now: whoever takes over relies on every process here being gone.

@@ -26,7 +26,7 @@ pub struct ServerView {
     pub replayed: Option<Lsn>,
     /// Standby only: the startup process has read all the log there is and waits for more.
     pub drained: bool,
-    /// The walreceiver, whatever it is doing.
+    /// The walreceiver, whatever it is doing; while it connects only its process is known.
     pub receiver: Option<Receiver>,
     /// As in force in the postmaster.
     pub primary_conninfo: String,
@@ -36,6 +36,8 @@ pub struct ServerView {
     pub standbys: BTreeMap<String, Standby>,
     /// Our slots.
     pub slots: BTreeSet<String>,
+    /// Those of them whose log is gone: nobody can stream from one again.
+    pub lost_slots: BTreeSet<String>,
     /// Roles that may log in.
     pub login_roles: BTreeSet<String>,
 }
@@ -58,20 +60,27 @@ pub struct Standby {
     pub lag_ms: Option<u64>,
 }
 
+/// Asked before the positions: what has drained once, with its stream closed, stays drained, and positions that are read
+/// afterwards are the last ones. Read together, a position could be older than the answer that it is final.
+const DRAINED: &str = "
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'
+               AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')) AS drained";
+
 const VIEW: &str = "
 SELECT pg_is_in_recovery() AS in_recovery,
   CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_current_wal_flush_lsn()::text END AS current,
   CASE WHEN pg_is_in_recovery() THEN NULL ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END AS tli,
   pg_last_wal_receive_lsn()::text AS received, pg_last_wal_replay_lsn()::text AS replayed,
-  EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'startup'
-          AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')) AS drained,
-  r.pid AS r_pid, r.status AS r_status, r.received_tli AS r_tli,
+  coalesce(r.pid, w.pid) AS r_pid, r.status AS r_status, r.received_tli AS r_tli,
   current_setting('primary_conninfo') AS conninfo, current_setting('synchronous_standby_names') AS names,
   CASE WHEN pg_last_wal_receive_lsn() IS NOT DISTINCT FROM pg_last_wal_replay_lsn() THEN 0
        ELSE greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp()) * 1000) END::bigint AS lag_ms,
   ARRAY(SELECT slot_name::text FROM pg_replication_slots WHERE slot_name LIKE 'tiebeam\\_%') AS slots,
+  ARRAY(SELECT slot_name::text FROM pg_replication_slots
+        WHERE slot_name LIKE 'tiebeam\\_%' AND wal_status = 'lost') AS lost_slots,
   ARRAY(SELECT rolname::text FROM pg_roles WHERE rolcanlogin) AS roles
-FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver r ON true";
+FROM (SELECT) one LEFT JOIN pg_stat_wal_receiver r ON true
+  LEFT JOIN pg_stat_activity w ON w.backend_type = 'walreceiver'";
 
 const STANDBYS: &str = "
 SELECT application_name, state, flush_lsn::text, replay_lsn::text, sync_state IN ('sync', 'quorum') AS sync,
@@ -98,7 +107,11 @@ impl Control {
             .dbname("postgres")
             .application_name("tiebeam agent");
         // A statement of ours must wait for no replica, and outlive no agent.
-        config.options("-c synchronous_commit=local -c lock_timeout=1s -c client_min_messages=error");
+        // Nor may one be what a user of the database has put into a schema that is searched first.
+        config.options(
+            "-c synchronous_commit=local -c lock_timeout=1s -c statement_timeout=0 -c client_min_messages=error \
+             -c search_path=pg_catalog",
+        );
         let (client, connection) = bounded(limit, config.connect(NoTls)).await?;
         tokio::spawn(connection);
         Ok(Self { client })
@@ -110,16 +123,18 @@ impl Control {
 
     /// All that the plan wants to know.
     pub async fn view(&self) -> Result<ServerView, Error> {
+        let drained = bounded(STATEMENT_TIME, self.client.query_one(DRAINED, &[])).await?.get("drained");
         let row = bounded(STATEMENT_TIME, self.client.query_one(VIEW, &[])).await?;
         let mut view = ServerView {
             in_recovery: row.get("in_recovery"),
             received: lsn(row.get("received")),
             replayed: lsn(row.get("replayed")),
-            drained: row.get("drained"),
+            drained,
             primary_conninfo: row.get("conninfo"),
             standby_names: row.get("names"),
             replay_lag_ms: row.get::<_, Option<i64>>("lag_ms").map(|ms| ms.max(0) as u64),
             slots: row.get::<_, Vec<String>>("slots").into_iter().collect(),
+            lost_slots: row.get::<_, Vec<String>>("lost_slots").into_iter().collect(),
             login_roles: row.get::<_, Vec<String>>("roles").into_iter().collect(),
             ..ServerView::default()
         };

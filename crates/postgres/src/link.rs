@@ -36,7 +36,6 @@ pub struct GuardLink {
     pushes: mpsc::Sender<Push>,
     last: Option<GuardState>,
     started_at: Option<Moment>,
-    quick_ends: u32,
 }
 
 impl GuardLink {
@@ -66,7 +65,6 @@ impl GuardLink {
             pushes,
             last: None,
             started_at: None,
-            quick_ends: 0,
         }
     }
 
@@ -98,8 +96,10 @@ impl GuardLink {
 
     /// The guard is dead. Until what it left is dead as well, it counts as running.
     fn without_guard(&mut self) -> Option<GuardState> {
-        if leftover::kill(&self.paths.main) > 0 {
-            return self.last.map(|g| GuardState { pid: g.pid.or(Some(g.guard_pid)), ..g });
+        if let Some(pid) = leftover::kill(&self.paths.main) {
+            let gone = GuardState { guard_pid: pid, pid: None, deadline_ms: None, last: None };
+            let last = self.last.unwrap_or(gone);
+            return Some(GuardState { pid: last.pid.or(Some(pid)), ..last });
         }
         self.last = None;
         None
@@ -154,9 +154,9 @@ impl GuardLink {
     pub fn note_exit(&mut self, memory: &mut Memory) {
         let now = Moment::now();
         let quick = self.started_at.is_some_and(|at| now.since(at) < LIVED_WELL);
-        self.quick_ends = if quick { self.quick_ends + 1 } else { 0 };
-        if self.quick_ends > 1 {
-            let wait = Duration::from_millis(250) * 2u32.pow((self.quick_ends - 2).min(6));
+        memory.quick_ends = if quick { memory.quick_ends + 1 } else { 0 };
+        if memory.quick_ends > 1 {
+            let wait = Duration::from_millis(250) * 2u32.pow((memory.quick_ends - 2).min(6));
             memory.start_not_before = now + wait.min(BACKOFF_MAX);
         }
     }

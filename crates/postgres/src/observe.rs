@@ -36,6 +36,9 @@ pub struct Memory {
     pub in_force: Option<(String, Lsn)>,
     pub ident_roles: BTreeSet<String>,
     pub start_not_before: Moment,
+    pub quick_ends: u32,
+    /// The walreceiver that streamed at the last look.
+    fed_by: Option<u32>,
 }
 
 /// What the ledger says below [`keys::PREFIX`], decoded.
@@ -45,6 +48,7 @@ pub struct LedgerView {
     pub lease: Option<(Lease, u64)>,
     pub sync: Option<(SyncRegister, u64)>,
     pub votes: BTreeMap<NodeName, Vote>,
+    pub vote_revisions: BTreeMap<NodeName, u64>,
     pub members: BTreeMap<NodeName, Member>,
     /// A majority has confirmed it.
     pub confirmed: bool,
@@ -77,7 +81,9 @@ fn decode(listing: &Listing, confirmed: bool) -> Result<LedgerView, RegisterErro
         } else if key == keys::INIT {
             view.init = Some(value(entry)?);
         } else if let Some(node) = node(keys::VOTES) {
-            view.votes.insert(node, value(entry)?.0);
+            let (vote, revision) = value(entry)?;
+            view.votes.insert(node.clone(), vote);
+            view.vote_revisions.insert(node, revision);
         } else if let Some(node) = node(keys::MEMBERS) {
             view.members.insert(node, value(entry)?.0);
         }
@@ -131,7 +137,9 @@ impl Memory {
         let following = following(parts.settings, parts.paths, view.as_ref());
         let closed = following == Following::Nobody && view.as_ref().is_some_and(|v| v.receiver.is_none());
         self.closed_since = closed.then(|| self.closed_since.unwrap_or(now));
-        let fed = view.as_ref().is_some_and(|v| v.receiver.as_ref().is_some_and(|r| r.streaming));
+        // A walreceiver that is refused shows itself as streaming for a moment: only one that lasts feeds.
+        let streams = view.as_ref().and_then(|v| v.receiver.as_ref()).filter(|r| r.streaming).map(|r| r.pid);
+        let fed = streams.is_some() && streams == std::mem::replace(&mut self.fed_by, streams);
         let follows = matches!(following, Following::Node(_));
         self.unfed_since = (follows && !fed).then(|| self.unfed_since.unwrap_or(now));
         let (sync, sync_revision) = match &parts.ledger.sync {
@@ -154,11 +162,13 @@ impl Memory {
             sync,
             sync_revision,
             votes: parts.ledger.votes.clone(),
+            vote_revisions: parts.ledger.vote_revisions.clone(),
             confirmed: parts.ledger.confirmed,
             holding: parts.holding,
             promoting: parts.promoting,
             ended_since: self.ended_since.map(|(_, at)| at),
             start_not_before: self.start_not_before,
+            quick_ends: self.quick_ends,
             unfed_since: self.unfed_since,
             absent_since: self.absent_since.clone(),
             in_force: self.in_force.clone(),
@@ -233,7 +243,7 @@ fn following(settings: &Settings, paths: &Paths, view: Option<&ServerView>) -> F
     if view.primary_conninfo.is_empty() {
         return Following::Nobody;
     }
-    let to = |peer| conf::conninfo(settings, paths, peer) == view.primary_conninfo;
+    let to = |peer| conf::conninfo(settings, paths, peer, settings.node.as_str()) == view.primary_conninfo;
     match settings.peers.iter().find(|(_, peer)| to(peer)) {
         Some((node, _)) => Following::Node(node.clone()),
         None => Following::Unknown,

@@ -22,6 +22,9 @@ use tiebeam_topology::{Durability, Epoch, Moment, NodeName};
 
 pub use world::*;
 
+/// A PostgreSQL that ended so many times in a row right after its start will not get better by itself.
+const QUICK_ENDS_MAX: u32 = 5;
+
 /// What the operator decided, and who there is.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -99,9 +102,18 @@ fn with_data(world: &World, policy: &Policy, now: Moment) -> Plan {
         // The holder decides for itself what a dead PostgreSQL means.
         Some(l) if l.lease.holder == policy.me && !l.ended(now) => holder::plan(world, l, policy, now),
         _ if world.busy => Plan::wait("a long step is under way"),
+        Some(l) if !world.running() && world.quick_ends >= QUICK_ENDS_MAX => start_or_copy(world, l, now),
         _ if !world.running() => start(world, None, now),
         Some(l) if !l.ended(now) => follower::plan(world, l, now),
         ended => ended::plan(world, ended.as_ref(), policy, now),
+    }
+}
+
+/// What is here does not start. While another node is primary it has every acknowledged write, so a copy of it is better.
+fn start_or_copy(world: &World, seen: &LeaseSeen, now: Moment) -> Plan {
+    match seen.lease.promoted && !seen.ended(now) && now >= world.start_not_before {
+        true => Plan::of(Action::Clone { from: seen.lease.holder.clone() }),
+        false => start(world, None, now),
     }
 }
 

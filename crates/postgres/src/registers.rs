@@ -52,6 +52,10 @@ pub struct Lease {
     pub promoted: bool,
     /// Where each earlier timeline of the holder's history ended; known once promoted.
     pub ends: Vec<WalPoint>,
+    /// A checkpoint on this epoch's timeline has ended. Until then the holder's control file names the timeline before,
+    /// and `pg_rewind` before PostgreSQL 16 takes a forked history for one that needs no rewind.
+    #[serde(default)]
+    pub checkpointed: bool,
     /// A sentence: why there is this epoch.
     pub because: String,
 }
@@ -76,6 +80,14 @@ pub struct SyncRegister {
     pub sets: Vec<SyncSet>,
     /// The one that the primary brings, or has brought, into force.
     pub target: SyncSet,
+}
+
+impl SyncRegister {
+    /// Whether commits wait for `node`, and that is believed: as long as the primary may have acknowledged alone, what a
+    /// replica has proves nothing.
+    pub fn counts(&self, node: &NodeName) -> bool {
+        self.target.members.contains(node) && !self.sets.contains(&SyncSet::alone())
+    }
 }
 
 /// `database/votes/NODE`: "I have closed my stream, and this is all I have."

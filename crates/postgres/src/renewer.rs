@@ -31,8 +31,19 @@ pub struct Holding {
 type Answer = oneshot::Sender<Result<(), Error>>;
 
 enum Order {
-    Hold { lease: Box<Lease>, revision: Revision, sent: Option<Moment>, answer: Answer },
-    Change { epoch: Epoch, change: Box<dyn Fn(&mut Lease) + Send + Sync>, answer: Answer },
+    Hold {
+        lease: Box<Lease>,
+        revision: Revision,
+        sent: Option<Moment>,
+        answer: Answer,
+    },
+    /// Renew no more; what is held may still be given back.
+    Lapse,
+    Change {
+        epoch: Epoch,
+        change: Box<dyn Fn(&mut Lease) + Send + Sync>,
+        answer: Answer,
+    },
 }
 
 /// The handle of the task; it ends when the handle is dropped.
@@ -62,6 +73,8 @@ impl Renewer {
             guard_socket,
             guard: None,
             held: None,
+            lapsing: false,
+            untold: false,
             attempts,
             failing: false,
             show,
@@ -96,6 +109,12 @@ impl Renewer {
         self.order(|answer| Order::Change { epoch, change: Box::new(change), answer }).await
     }
 
+    /// Lets the lease end by itself: this node stops its PostgreSQL and may not succeed.
+    pub fn lapse(&self) {
+        // A full queue means that orders wait already, and the plan says it again at its next look.
+        let _ = self.orders.try_send(Order::Lapse);
+    }
+
     async fn order(&self, make: impl FnOnce(Answer) -> Order) -> Result<(), Error> {
         let (answer, done) = oneshot::channel();
         let gone = || Error::Refused("the agent is ending".into());
@@ -118,6 +137,10 @@ struct Task {
     guard_socket: PathBuf,
     guard: Option<GuardClient>,
     held: Option<Held>,
+    /// What is held ends by itself.
+    lapsing: bool,
+    /// The guard has not taken the last deadline.
+    untold: bool,
     /// The number of the last attempt to write. No two attempts write the same value, so that a lease found in the
     /// ledger is never taken for a later attempt than the one that wrote it.
     attempts: u64,
@@ -143,12 +166,20 @@ impl Task {
                         let _ = answer.send(self.hold(*lease, revision, sent).await);
                         next = tokio::time::Instant::now() + self.every;
                     }
+                    Some(Order::Lapse) => {
+                        if let (false, Some(held)) = (self.lapsing, &self.held) {
+                            self.lapsing = true;
+                            next = tokio::time::Instant::now() + held.lease.length();
+                        }
+                    }
                     Some(Order::Change { epoch, change, answer }) => {
                         let _ = answer.send(self.change(epoch, &*change).await);
                     }
                     None => return,
                 },
-                () = due => {
+                () = due => if self.lapsing {
+                    self.held = None;
+                } else {
                     let begun = tokio::time::Instant::now();
                     next = begun + if self.renew().await { self.every } else { RETRY };
                 }
@@ -160,6 +191,7 @@ impl Task {
     async fn hold(&mut self, lease: Lease, revision: Revision, sent: Option<Moment>) -> Result<(), Error> {
         let deadline = sent.map(|sent| holder_end(sent, lease.length()));
         self.held = Some(Held { lease, revision, deadline });
+        (self.lapsing, self.untold) = (false, false);
         self.publish();
         match sent {
             Some(_) => self.tell_guard().await,
@@ -168,9 +200,14 @@ impl Task {
         }
     }
 
-    /// One renewal; whether it is known to be committed.
+    /// One renewal; whether it is known to be committed. Not without a guard that keeps the deadline: a lease that nobody
+    /// would end in time must not be made longer.
     async fn renew(&mut self) -> bool {
-        let renewed = self.change_held(|_| {}).await;
+        let told = if self.untold { self.tell_guard().await } else { Ok(()) };
+        let renewed = match told {
+            Ok(()) => self.change_held(|_| {}).await,
+            Err(error) => Err(error),
+        };
         match &renewed {
             Err(error) if !self.failing => {
                 tracing::warn!(node = %self.me, %error, "the lease was not renewed; trying on")
@@ -220,7 +257,7 @@ impl Task {
         self.held = (!released).then_some(Held { lease, revision, deadline });
         if !released {
             // The guard may have nothing running; that is for the plan to see.
-            let _ = self.tell_guard().await;
+            self.untold = self.tell_guard().await.is_err();
         }
         Ok(())
     }

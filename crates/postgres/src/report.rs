@@ -139,7 +139,7 @@ fn status(world: &World, policy: &Policy, now: Moment) -> MemberStatus {
     let pid = world.guard.and_then(|g| g.pid);
     let lease = world.lease.as_ref();
     let mine = lease.is_some_and(|l| l.lease.holder == policy.me && l.lease.promoted && !l.ended(now));
-    let sync = world.sync.target.members.contains(&policy.me);
+    let sync = world.sync.counts(&policy.me);
     let mut status = MemberStatus { pid, timeline: world.timeline, sync, ..MemberStatus::default() };
     status.role = match &world.view {
         _ if world.busy && pid.is_none() => MemberRole::Copying,

@@ -52,6 +52,13 @@ const TABLE: &[Transition] = &[
         "PostgreSQL is only ever started as a standby that follows nobody",
     ),
     row(
+        "stopped",
+        "data is here, does not start, and another node is primary",
+        "clone",
+        "stopped",
+        "the primary has every acknowledged write, and what is here will not mend itself",
+    ),
+    row(
         "replica",
         "another node is primary and has all that is here",
         "follow",
@@ -108,6 +115,13 @@ const TABLE: &[Transition] = &[
         "commits wait for the right replicas from the first on",
     ),
     row("holder", "promoted", "announce", "primary", "routers send writes only now"),
+    row(
+        "primary",
+        "newly announced",
+        "checkpoint-promotion",
+        "primary",
+        "whoever has to rewind sees the new history only after it",
+    ),
     row(
         "primary",
         "its replicas changed",

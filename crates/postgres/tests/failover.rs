@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Cluster, kill, node, signal};
-use tiebeam_postgres::MemberRole;
+use tiebeam_postgres::{Event, MemberRole};
 use tiebeam_topology::{Durability, NodeName};
 
 const LONG: Duration = Duration::from_secs(40);
@@ -192,5 +192,53 @@ async fn an_agent_comes_back_a_ledger_is_lost_a_server_hangs() {
     eprintln!("PostgreSQL stopped: another primary after {:?}", start.elapsed());
     cluster.until("all are back", LONG, settled(3)).await;
     check_rows(&cluster, &[1, 2]).await;
+    cluster.stop_all().await;
+}
+
+/// A primary dies with rows that no replica has received, and comes back at once: they are kept in `forks/`, it is rewound
+/// and follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_returning_primary_with_a_fork_is_rewound() {
+    let mut cluster = Cluster::new(&["a", "b", "c"], Durability::Quorum);
+    cluster.start_all().await;
+    cluster.until("the cluster is made", LONG, settled(3)).await;
+    let a = node("a");
+    let admin = cluster.connect(&a).await.unwrap();
+    admin.batch_execute("CREATE TABLE rows (n bigint); INSERT INTO rows VALUES (1)").await.unwrap();
+    let mut streams = Vec::new();
+    for replica in ["b", "c"].map(node) {
+        let client = cluster.connect(&replica).await.unwrap();
+        let row = client.query_one("SELECT pid FROM pg_stat_wal_receiver", &[]).await.unwrap();
+        streams.push(row.get::<_, i32>(0) as u32);
+    }
+    streams.iter().for_each(|pid| signal(*pid, libc::SIGSTOP));
+    let fork = "SET synchronous_commit = local; INSERT INTO rows SELECT generate_series(1000, 9000)";
+    admin.batch_execute(fork).await.unwrap();
+    let guard = cluster.state(&a).me.guard_pid.unwrap();
+    let agent = cluster.nodes.get_mut(&a).unwrap().agent.take().unwrap();
+    agent.abort();
+    kill(guard);
+    // What is still in their sockets dies with them.
+    streams.into_iter().for_each(kill);
+    let moved =
+        |_: &NodeName, s: &tiebeam_postgres::State| s.primary.as_ref().is_some_and(|p| *p != node("a"));
+    cluster.until("another is primary", LONG, moved).await;
+    cluster.start(&a).await;
+    let mut events = cluster.nodes[&a].agent.as_ref().unwrap().events().unwrap();
+    cluster.until("a is back", LONG, settled(3)).await;
+    check_rows(&cluster, &[1]).await;
+
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.push(event);
+    }
+    assert!(told.iter().any(|e| matches!(e, Event::Rewound { .. })), "{told:?}");
+    assert!(!told.iter().any(|e| matches!(e, Event::Cloned { .. } | Event::Failed { .. })), "{told:?}");
+    let forks = cluster.nodes[&a].settings.data.join("forks");
+    let kept = std::fs::read_dir(forks).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::read_to_string(kept.join("records.txt")).unwrap().contains("INSERT"));
+    let client = cluster.connect(&a).await.unwrap();
+    let mine = client.query_one("SELECT count(*) FROM rows WHERE n >= 1000", &[]).await.unwrap();
+    assert_eq!(mine.get::<_, i64>(0), 0, "what only a had is in the fork, not in the database");
     cluster.stop_all().await;
 }

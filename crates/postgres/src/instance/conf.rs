@@ -98,7 +98,7 @@ fn quoted(value: &str) -> String {
 pub fn follow_conf(settings: &Settings, paths: &Paths, primary: Option<&NodeName>) -> String {
     let to = primary
         .and_then(|p| settings.peers.get(p))
-        .map(|peer| conninfo(settings, paths, peer))
+        .map(|peer| conninfo(settings, paths, peer, settings.node.as_str()))
         .unwrap_or_default();
     let slot = if to.is_empty() { String::new() } else { slot_name(&settings.node) };
     format!("primary_conninfo = {}\nprimary_slot_name = {}\n", quoted(&to), quoted(&slot))
@@ -109,17 +109,20 @@ pub fn sync_conf(standby_names: &str) -> String {
     format!("synchronous_standby_names = {}\n", quoted(standby_names))
 }
 
-/// How libpq reaches a peer: verified by its name, whatever its address.
-pub fn conninfo(settings: &Settings, paths: &Paths, peer: &Peer) -> String {
+/// By what name pg_basebackup and pg_rewind are known to the primary. It is no node's (those have no `_`), because what a
+/// copy reports as flushed is neither fsynced nor part of any replica: no commit may be acknowledged by it.
+pub const COPYING: &str = "tiebeam_copy";
+
+/// How libpq reaches a peer, under the name of `who`: verified by its name, whatever its address.
+pub fn conninfo(settings: &Settings, paths: &Paths, peer: &Peer, who: &str) -> String {
     let file = |name: &str| word(&paths.tls.join(name).to_string_lossy());
     format!(
-        "host={} hostaddr={} port={} user={REPLICATION_ROLE} dbname=postgres application_name={} connect_timeout=3 \
+        "host={} hostaddr={} port={} user={REPLICATION_ROLE} dbname=postgres application_name={who} connect_timeout=3 \
          keepalives_idle=5 keepalives_interval=2 keepalives_count=3 tcp_user_timeout=5000 \
          sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
         word(&peer.identity),
         peer.address,
         settings.database.port,
-        settings.node,
         file("ca.pem"),
         file("node.pem"),
         file("node.key"),
@@ -189,6 +192,11 @@ mod tests {
         assert_eq!(quoted("it's \\ a\nb"), "'it''s \\\\ a b'");
         assert_eq!(word("it's"), "'it\\'s'");
         assert_eq!(ident_word("a\"b"), "\"a\"\"b\"");
+    }
+
+    #[test]
+    fn a_copy_is_no_nodes_replica() {
+        assert!(COPYING.parse::<NodeName>().is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tiebeam_topology::{Epoch, NodeName};
 
-use super::conf::conninfo;
+use super::conf::{COPYING, conninfo};
 use super::{Paths, Programs, create, slot_name};
 use crate::error::Error;
 use crate::settings::Settings;
@@ -28,7 +28,7 @@ pub async fn clone_from(
             .map_err(Error::file("remove the unfinished", &paths.growing))?;
     }
     let dir = paths.growing.to_string_lossy().into_owned();
-    let dsn = conninfo(settings, paths, peer);
+    let dsn = conninfo(settings, paths, peer, COPYING);
     let slot = slot_name(&settings.node);
     let args = [
         "-D",
@@ -62,11 +62,16 @@ pub async fn rewind_to(
     // pg_rewind asks the target's configuration for nothing but insists that there is one.
     paths.write(&paths.main.join("postgresql.conf"), b"# pg_rewind wants to see this file.\n")?;
     let dir = paths.main.to_string_lossy().into_owned();
-    let dsn = conninfo(settings, paths, peer);
+    let dsn = conninfo(settings, paths, peer, COPYING);
     let args = ["--target-pgdata", &dir, "--source-server", &dsn, "--no-ensure-shutdown"];
-    let done = programs.run("pg_rewind", &args, None, COPY_TIME).await;
+    let done = programs.run_heard("pg_rewind", &args, None, COPY_TIME).await;
     create::forget_own_conf(&paths.main);
-    done?;
+    let (_, said) = done?;
+    // It is only asked where the histories are known to part: if it sees no fork, it looked at something old.
+    if said.contains("no rewind required") {
+        let why = "it sees no fork where there is one".to_owned();
+        return Err(Error::Program { program: "pg_rewind", why });
+    }
     paths.note_rewound(from, epoch)?;
-    std::fs::remove_file(paths.spoiled()).map_err(Error::file("remove", paths.spoiled()))
+    paths.note_unspoiled()
 }

@@ -1,7 +1,7 @@
 //! Keeping what only this node has before its history is given up: the log segments, and a listing for people.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tiebeam_topology::{Epoch, Lsn, Timeline};
@@ -32,12 +32,10 @@ pub async fn keep_fork(
     fs::create_dir_all(&folder).map_err(Error::file("make the folder", &folder))?;
     let names = segments(timeline, from, to);
     let wal = paths.main.join("pg_wal");
-    for name in &names {
-        let (source, target) = (wal.join(name), folder.join(name));
-        if source.exists() {
-            fs::copy(&source, &target).map_err(Error::file("copy", &source))?;
-        }
-    }
+    let (copied, into) = (names.clone(), (wal.clone(), folder.clone()));
+    let copying = tokio::task::spawn_blocking(move || copy_all(&copied, &into.0, &into.1));
+    let gone =
+        copying.await.map_err(|e| Error::Sql(format!("the copy of the fork was broken off: {e}")))??;
     let listing = match names.len() {
         0..=LISTED_SEGMENTS_MAX => {
             let (start, path) = (from.to_string(), wal.to_string_lossy().into_owned());
@@ -47,10 +45,27 @@ pub async fn keep_fork(
         }
         n => Ok(format!("{n} segments; list them with pg_waldump\n")),
     };
-    let text = listing.unwrap_or_else(|e| format!("{e}\n"));
+    let mut text = listing.unwrap_or_else(|e| format!("{e}\n"));
+    if !gone.is_empty() {
+        text.push_str(&format!("PostgreSQL had removed these segments already: {}\n", gone.join(", ")));
+    }
     let file = folder.join("records.txt");
     fs::write(&file, text).map_err(Error::file("write", &file))?;
     Ok(folder)
+}
+
+/// Copies the segments; gives the names of those that are not there any more.
+fn copy_all(names: &[String], wal: &Path, folder: &Path) -> Result<Vec<String>, Error> {
+    let mut gone = Vec::new();
+    for name in names {
+        let (source, target) = (wal.join(name), folder.join(name));
+        match fs::copy(&source, &target) {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => gone.push(name.clone()),
+            Err(e) => return Err(Error::file("copy", &source)(e)),
+        }
+    }
+    Ok(gone)
 }
 
 /// The names of the segments that hold `from` to `to`.

@@ -74,6 +74,10 @@ impl Paths {
             let bytes = fs::read(from).map_err(Error::file("read", from))?;
             self.write(&self.tls.join(name), &bytes)?;
         }
+        // A crash between the two renames of `adopt_grown`: what was there is still whole, and may be needed for a vote.
+        if !self.main.exists() && self.old().exists() {
+            fs::rename(self.old(), &self.main).map_err(Error::file("put back", self.old()))?;
+        }
         Ok(())
     }
 
@@ -104,7 +108,16 @@ impl Paths {
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(Error::file("write", &new))?;
         self.own(&new)?;
         fs::rename(&new, path).map_err(Error::file("replace", path))?;
+        sync_parent(path)?;
         Ok(true)
+    }
+
+    /// Removes a file for good: it does not come back when the power fails.
+    fn remove(&self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
+            _ => sync_parent(path),
+        }
     }
 
     /// Whether there is a data directory that may be started: whole, and not half rewound.
@@ -133,21 +146,43 @@ impl Paths {
     }
 
     pub fn forget_rewind(&self) -> Result<(), Error> {
-        fs::remove_file(self.rewound()).map_err(Error::file("remove", self.rewound()))
+        self.remove(&self.rewound())
+    }
+
+    /// The rewind has ended: the data directory may be started.
+    pub fn note_unspoiled(&self) -> Result<(), Error> {
+        self.remove(&self.spoiled())
+    }
+
+    fn old(&self) -> PathBuf {
+        self.root.join("main.old")
     }
 
     /// Puts a grown data directory into the place of `main`; what was there goes, now that the new one is whole.
     pub fn adopt_grown(&self) -> Result<(), Error> {
-        let old = self.root.join("main.old");
+        let old = self.old();
         if self.main.exists() {
             let _ = fs::remove_dir_all(&old);
             fs::rename(&self.main, &old).map_err(Error::file("move away", &self.main))?;
         }
         fs::rename(&self.growing, &self.main).map_err(Error::file("put into place", &self.growing))?;
-        let _ = fs::remove_file(self.spoiled());
-        let _ = fs::remove_file(self.rewound());
+        sync_parent(&self.main)?;
+        self.remove(&self.spoiled())?;
+        self.remove(&self.rewound())?;
         if old.exists() {
             fs::remove_dir_all(&old).map_err(Error::file("remove", &old))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the empty history files of a promotion that did not happen: PostgreSQL would take the newest of them for
+    /// its own history and never start.
+    pub fn forget_empty_histories(&self) -> Result<(), Error> {
+        for name in self.wal_names().iter().filter(|n| n.ends_with(".history")) {
+            let file = self.main.join("pg_wal").join(name);
+            if fs::metadata(&file).is_ok_and(|m| m.len() == 0) {
+                self.remove(&file)?;
+            }
         }
         Ok(())
     }
@@ -163,4 +198,10 @@ impl Paths {
         let Ok(dir) = fs::read_dir(self.main.join("pg_wal")) else { return Vec::new() };
         dir.flatten().filter_map(|e| e.file_name().into_string().ok()).collect()
     }
+}
+
+/// Makes a change of names in the folder of `path` durable (fsync(2): a file's own sync does not cover its name).
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    fs::File::open(folder).and_then(|f| f.sync_all()).map_err(Error::file("sync the folder", folder))
 }

@@ -16,12 +16,16 @@ const MAJORS: std::ops::RangeInclusive<u32> = 14..=18;
 /// How much of a failing program's talk is shown.
 const SHOWN_BYTES: usize = 1500;
 
-/// The folder of the newest PostgreSQL that is installed: Debian's place for each version, then `PATH`.
+/// The folder of PostgreSQL's programs: of the version that made the data in `data` (the folder of an instance), if there
+/// is any, else of the newest that is installed. Debian's place for each version first, then `PATH`.
 ///
 /// # Errors
 /// When there is none; the message names the package.
-pub fn find_binaries() -> Result<PathBuf, Error> {
-    let debian = MAJORS.rev().map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
+pub fn find_binaries(data: Option<&Path>) -> Result<PathBuf, Error> {
+    let made_by = data.and_then(|data| std::fs::read_to_string(data.join("main/PG_VERSION")).ok());
+    let made_by: Option<u32> = made_by.and_then(|v| v.trim().parse().ok()).filter(|v| MAJORS.contains(v));
+    let debian = made_by.into_iter().chain(MAJORS.rev());
+    let debian = debian.map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let candidates: Vec<_> = debian.chain(std::env::split_paths(&path)).collect();
     let whole =
@@ -55,6 +59,17 @@ impl Programs {
         stdin: Option<&[u8]>,
         limit: Duration,
     ) -> Result<String, Error> {
+        self.run_heard(program, args, stdin, limit).await.map(|(output, _)| output)
+    }
+
+    /// The same; gives also what it said on stderr.
+    pub async fn run_heard<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        program: &'static str,
+        args: &[S],
+        stdin: Option<&[u8]>,
+        limit: Duration,
+    ) -> Result<(String, String), Error> {
         let failed = |why: String| Error::Program { program, why };
         let mut command = Command::new(self.bin_dir.join(program));
         command.args(args).current_dir(&self.cwd).env_clear();
@@ -78,7 +93,8 @@ impl Programs {
             let tail = said.char_indices().find(|(at, _)| *at >= from).map_or("", |(at, _)| &said[at..]);
             return Err(failed(format!("{}: {}", output.status, tail.trim())));
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((text(&output.stdout), text(&output.stderr)))
     }
 
     /// The major version of the programs.

@@ -15,9 +15,9 @@ pub fn random_password() -> String {
     (0..32).map(|_| char::from(rng.sample(rand::distr::Alphanumeric))).collect()
 }
 
-/// Whether [`prepare_primary`] has been through: the schema is made last.
+/// Whether [`prepare_primary`] has been through: the schema is made last, and the routers may see what replicas receive.
 pub async fn is_prepared(client: &Client) -> Result<bool, Error> {
-    let row = client.query_one("SELECT to_regclass('tiebeam.heartbeat') IS NOT NULL", &[]).await?;
+    let row = client.query_one(PREPARED, &[]).await?;
     Ok(row.get(0))
 }
 
@@ -47,8 +47,13 @@ async fn make_role(client: &Client, name: &str, options: &str) -> Result<(), Err
     Ok(())
 }
 
+const PREPARED: &str = "SELECT to_regclass('tiebeam.heartbeat') IS NOT NULL
+    AND EXISTS (SELECT FROM pg_auth_members WHERE member = to_regrole('tiebeam_router')
+                AND roleid = to_regrole('pg_read_all_stats'))";
+
 /// The functions are those that pg_rewind reads with (PostgreSQL documentation, "pg_rewind", Notes). `verifier` gives
-/// the routers what they check a client's password against; never a superuser's.
+/// the routers what they check a client's password against; never a superuser's. By `pg_read_all_stats` they see the
+/// timeline that a replica receives: its own checkpoint tells that only minutes after a failover.
 const SCHEMA: &str = "
 BEGIN;
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean) TO tiebeam_replication;
@@ -62,6 +67,7 @@ CREATE OR REPLACE FUNCTION tiebeam.verifier(role_name text) RETURNS text
           WHERE rolname = role_name AND rolcanlogin AND NOT rolsuper AND NOT rolreplication
             AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now()) $$;
 REVOKE ALL ON FUNCTION tiebeam.verifier(text) FROM PUBLIC;
+GRANT pg_read_all_stats TO tiebeam_router;
 GRANT USAGE ON SCHEMA tiebeam TO tiebeam_router;
 GRANT EXECUTE ON FUNCTION tiebeam.verifier(text) TO tiebeam_router;
 CREATE TABLE IF NOT EXISTS tiebeam.heartbeat (one boolean PRIMARY KEY DEFAULT true CHECK (one), at timestamptz NOT NULL);

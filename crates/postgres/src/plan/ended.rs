@@ -98,6 +98,7 @@ fn decide(
         from: have,
         promoted: false,
         ends: Vec::new(),
+        checkpointed: false,
         because: because(ended, policy, votes, have),
     };
     let expected = ended.map(|l| l.seen.revision);

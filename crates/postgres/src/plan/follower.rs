@@ -40,6 +40,9 @@ pub fn plan(world: &World, seen: &LeaseSeen, now: Moment) -> Plan {
     match compare(have, lease) {
         Compared::Prefix => Plan::of(Action::Follow { primary: lease.holder.clone(), epoch: lease.epoch }),
         Compared::Unknown => Plan::soon(format!("{} is being promoted", lease.holder)),
+        Compared::Forked(_) if !lease.checkpointed => {
+            Plan::soon(format!("{} writes its first checkpoint; then what is here is rewound", lease.holder))
+        }
         Compared::Forked(fork) => {
             Plan::of(Action::Rejoin { from: lease.holder.clone(), epoch: lease.epoch, have, fork })
         }

@@ -20,7 +20,11 @@ pub fn plan(world: &World, seen: &LeaseSeen, policy: &Policy, now: Moment) -> Pl
             "its PostgreSQL ended before it was promoted"
         });
     }
+    // Not blindly: a lease that lapses because PostgreSQL cannot be stopped must not be taken up again.
     if world.holding != Some(epoch) {
+        if world.view.is_none() {
+            return Plan::soon("PostgreSQL does not answer, and this process does not renew its lease");
+        }
         return Plan { soon: true, ..Plan::of(Action::AdoptLease { epoch }) };
     }
     // The guard answers and the server does not: a hung disk, or a stopped process. A short time of it is normal.
@@ -32,8 +36,9 @@ pub fn plan(world: &World, seen: &LeaseSeen, policy: &Policy, now: Moment) -> Pl
         return Plan::soon("PostgreSQL does not answer at the moment");
     };
     let slots: BTreeSet<_> = policy.others(&policy.me).iter().map(slot_name).collect();
+    // A slot whose log is gone is made anew: first dropped, then missing.
     let (make, drop): (BTreeSet<_>, BTreeSet<_>) =
-        (&slots - &view.slots, view.slots.difference(&slots).cloned().collect());
+        (&slots - &view.slots, &(&view.slots - &slots) | &view.lost_slots);
     let slots_wrong = !make.is_empty() || !drop.is_empty();
     if view.in_recovery {
         if lease.promoted {
@@ -67,6 +72,9 @@ pub fn plan(world: &World, seen: &LeaseSeen, policy: &Policy, now: Moment) -> Pl
         return Plan { soon: true, ..Plan::of(Action::Announce { epoch }) };
     }
     let mut plan = sync::plan(world, view, policy, now);
+    if plan.actions.is_empty() && !lease.checkpointed && !world.busy && now >= world.start_not_before {
+        plan.actions.push(Action::CheckpointPromotion { epoch });
+    }
     if slots_wrong {
         plan.actions.push(Action::SetSlots { make, drop });
     }

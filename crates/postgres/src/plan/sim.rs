@@ -236,6 +236,9 @@ impl World3 {
                 self.ledger.revision += 1;
                 self.ledger.sync = Some((sync, self.ledger.revision));
             }
+            Action::CheckpointPromotion { epoch } => {
+                self.change_lease(i, epoch, |lease| lease.checkpointed = true);
+            }
             Action::Promote { epoch, timeline, .. } => self.promote(i, epoch, timeline),
             Action::Announce { epoch } => {
                 let ends = ends(&self.nodes[i].log);

@@ -31,6 +31,10 @@ pub fn plan(world: &World, view: &ServerView, policy: &Policy, now: Moment) -> P
         target: target.clone(),
     };
     let write = |sync| Plan::of(Action::WriteSync { sync, expected: world.sync_revision });
+    // As after `async`: nobody is known to have anything, so the primary counts as alone until a set is in force.
+    if policy.durability != Durability::Async && register.sets.is_empty() {
+        return write(SyncRegister { sets: vec![SyncSet::alone()], target });
+    }
     if register.target != target {
         // Whoever may be asked by the old sets may be asked until the new one is in force. Waiting for fewer is written
         // before PostgreSQL is told, waiting for more is believed only after it was.
@@ -39,9 +43,6 @@ pub fn plan(world: &World, view: &ServerView, policy: &Policy, now: Moment) -> P
             _ => sets_after_taking(&register.sets, Some(target.clone())),
         };
         return write(SyncRegister { sets, target });
-    }
-    if policy.durability != Durability::Async && register.sets.is_empty() {
-        return write(SyncRegister { sets: vec![SyncSet::alone()], target });
     }
     let names = target.standby_names();
     if view.standby_names != names {

@@ -40,6 +40,7 @@ fn lease() -> LeaseSeen {
         from: at(1, 100),
         promoted: true,
         ends: vec![at(1, 100)],
+        checkpointed: true,
         because: "it created the database".into(),
     };
     LeaseSeen { lease, seen: Seen { revision: 40, at: NOW - Duration::from_millis(200) }, given_up: false }
@@ -78,12 +79,14 @@ fn replica() -> World {
         sync: SyncRegister { sets: vec![set(&["b", "c"])], target: set(&["b", "c"]) },
         sync_revision: Some(30),
         votes: BTreeMap::new(),
+        vote_revisions: BTreeMap::new(),
         confirmed: false,
         holding: None,
         promoting: None,
         probe_bad_for: Duration::ZERO,
         ended_since: None,
         start_not_before: Moment::default(),
+        quick_ends: 0,
         unfed_since: None,
         absent_since: BTreeMap::new(),
         in_force: None,
@@ -171,6 +174,7 @@ fn step(action: &Action) -> &'static str {
         Action::SetSlots { .. } => "set-slots",
         Action::SetStandbyNames(_) => "set-standby-names",
         Action::Checkpoint { .. } => "checkpoint",
+        Action::CheckpointPromotion { .. } => "checkpoint-promotion",
         Action::WriteSync { .. } => "write-sync",
         Action::Promote { .. } => "promote",
         Action::Announce { .. } => "announce",
@@ -201,6 +205,7 @@ fn worlds() -> Vec<(&'static str, World)> {
         ("a", empty(true)),
         ("b", with(stopped(), |w| w.data = Data::Missing)),
         ("b", stopped()),
+        ("b", with(stopped(), |w| w.quick_ends = 5)),
         ("b", fenced()),
         (
             "b",
@@ -218,6 +223,7 @@ fn worlds() -> Vec<(&'static str, World)> {
         ("b", voted(false)),
         ("a", elected()),
         ("a", with(primary(), |w| w.lease.as_mut().unwrap().lease.promoted = false)),
+        ("a", with(primary(), |w| w.lease.as_mut().unwrap().lease.checkpointed = false)),
         ("a", with(primary(), |w| _ = w.absent_since.insert(node("c"), NOW - Duration::from_secs(3)))),
         ("a", with(primary(), |w| (w.guard, w.view) = (Some(Guard { pid: None, deadline: None }), None))),
         ("a", with(primary(), |w| w.probe_bad_for = Duration::from_secs(3))),
@@ -316,4 +322,39 @@ fn an_elected_node_that_was_restarted_gives_the_lease_back() {
     // In the middle of its promotion it is left alone.
     let world = with(world, |w| w.promoting = Some(Epoch(1)));
     assert_eq!(plan(&world, &policy("a"), NOW).actions, []);
+}
+
+#[test]
+fn a_fork_is_rewound_only_after_the_primarys_first_checkpoint() {
+    let forked = with(fenced(), |w| {
+        (w.timeline, w.view.as_mut().unwrap().replayed) = (Some(Timeline(1)), Some(Lsn::new(140)));
+        w.lease.as_mut().unwrap().lease.checkpointed = false;
+    });
+    let waits = plan(&forked, &policy("b"), NOW);
+    assert!(waits.actions.is_empty() && waits.note.unwrap().contains("checkpoint"));
+}
+
+#[test]
+fn a_lease_that_lapses_is_not_taken_up_again() {
+    // PostgreSQL was killed and does not go, as its disk hangs; this process has stopped renewing.
+    let world = with(primary(), |w| (w.view, w.holding) = (None, None));
+    assert_eq!(plan(&world, &policy("a"), NOW).actions, []);
+}
+
+#[test]
+fn a_slot_whose_log_is_gone_is_made_anew() {
+    let lost = BTreeSet::from(["tiebeam_c".to_owned()]);
+    let world = with(primary(), |w| w.view.as_mut().unwrap().lost_slots = lost.clone());
+    let set_slots = |make: BTreeSet<String>, drop| vec![Action::SetSlots { make, drop }];
+    assert_eq!(plan(&world, &policy("a"), NOW).actions, set_slots(BTreeSet::new(), lost.clone()));
+    let dropped = with(primary(), |w| w.view.as_mut().unwrap().slots = ["tiebeam_b".into()].into());
+    assert_eq!(plan(&dropped, &policy("a"), NOW).actions, set_slots(lost, BTreeSet::new()));
+}
+
+#[test]
+fn after_async_nobody_is_believed_before_a_set_is_in_force() {
+    let none = SyncRegister { sets: Vec::new(), target: SyncSet::alone() };
+    let world = with(primary(), |w| w.sync = none);
+    let sync = SyncRegister { sets: vec![SyncSet::alone()], target: set(&["b", "c"]) };
+    assert_eq!(plan(&world, &policy("a"), NOW).actions, [Action::WriteSync { sync, expected: Some(30) }]);
 }

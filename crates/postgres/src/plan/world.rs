@@ -32,6 +32,8 @@ pub struct World {
     pub sync_revision: Option<u64>,
     /// All that are in the ledger, of whatever lease.
     pub votes: Votes,
+    /// And the revision at which each was written.
+    pub vote_revisions: BTreeMap<NodeName, u64>,
     /// What the ledger says here was confirmed by a majority, after the lease looked ended.
     pub confirmed: bool,
     /// The lease that this process renews.
@@ -44,6 +46,8 @@ pub struct World {
     pub ended_since: Option<Moment>,
     /// PostgreSQL may not be started before: it ended too soon after its last starts.
     pub start_not_before: Moment,
+    /// How many times in a row it ended too soon after its start.
+    pub quick_ends: u32,
     /// Since when this replica, which follows, has no stream.
     pub unfed_since: Option<Moment>,
     /// Since when each other node has no stream from this primary.
@@ -190,6 +194,10 @@ pub enum Action {
     /// After this, every part of PostgreSQL knows that commits wait; see `plan/sync.rs`. Long.
     Checkpoint {
         names: String,
+    },
+    /// After this, whoever has to rewind to this primary may. Long.
+    CheckpointPromotion {
+        epoch: Epoch,
     },
     WriteSync {
         sync: SyncRegister,

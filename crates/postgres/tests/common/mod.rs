@@ -67,7 +67,7 @@ impl Cluster {
                     port: port.try_into().unwrap(),
                     settings: BTreeMap::from([("shared_buffers".into(), "16MB".into())]),
                 },
-                bin_dir: tiebeam_postgres::find_binaries().unwrap(),
+                bin_dir: tiebeam_postgres::find_binaries(None).unwrap(),
                 data: home.join("postgres"),
                 run: home.join("run"),
                 tls: ca.issue(&home, n, &identity(n)),

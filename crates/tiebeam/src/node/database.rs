@@ -35,14 +35,15 @@ impl Part {
         } else {
             None
         };
+        let data = here.options.data.join("postgres");
         let settings = Settings {
             node: here.name.clone(),
             cluster: here.cluster.name.clone(),
             address: here.cluster.nodes[&here.name].address,
             peers: peers.collect(),
             database: database.clone(),
-            bin_dir: tiebeam_postgres::find_binaries().map_err(|e| WrongUse(e.to_string()))?,
-            data: here.options.data.join("postgres"),
+            bin_dir: tiebeam_postgres::find_binaries(Some(&data)).map_err(|e| WrongUse(e.to_string()))?,
+            data,
             run: here.options.data.join("run"),
             tls: TlsFiles {
                 ca: certs.join("ca.pem"),
