@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tiebeam_topology::AccessLog;
 
+use crate::codec::Version;
 use crate::config::LogSink;
 use crate::counters::Counters;
 use crate::error::StartError;
@@ -36,6 +37,8 @@ pub struct Line<'a> {
     pub host: &'a [u8],
     /// Without the query.
     pub path: &'a [u8],
+    /// `None`: it was no request.
+    pub version: Option<Version>,
     pub status: u16,
     pub bytes: u64,
     pub server: Option<&'a str>,
@@ -58,6 +61,7 @@ impl<'a> Line<'a> {
             method: b"",
             host: b"",
             path: b"",
+            version: None,
             status: 0,
             bytes: 0,
             server: None,
@@ -198,18 +202,17 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
 fn common(out: &mut String, now: jiff::Timestamp, line: &Line<'_>) {
     let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
     let _ = write!(out, "{} - - [{time}] \"", line.client);
-    escape(out, line.method);
-    out.push(' ');
-    escape(out, line.path);
+    if let Some(version) = line.version {
+        escape(out, line.method);
+        out.push(' ');
+        escape(out, line.path);
+        out.push_str(if version == Version::Http11 { " HTTP/1.1" } else { " HTTP/1.0" });
+    } else {
+        out.push('-');
+    }
     let server = line.server.unwrap_or("-");
     let ms = line.total.as_secs_f64() * 1000.0;
-    let _ = write!(
-        out,
-        " HTTP/1.1\" {} {} {server} {ms:.3} {}",
-        line.status,
-        line.bytes,
-        line.why.unwrap_or("-")
-    );
+    let _ = write!(out, "\" {} {} {server} {ms:.3} {}", line.status, line.bytes, line.why.unwrap_or("-"));
     out.push('\n');
 }
 
@@ -241,6 +244,7 @@ mod tests {
             method: b"GET",
             host: b"shop.example",
             path: b"/a\"b\x01",
+            version: Some(Version::Http10),
             status: 200,
             bytes: 5,
             server: Some("a/web.1"),
@@ -260,7 +264,12 @@ mod tests {
         common(&mut text, jiff::Timestamp::UNIX_EPOCH, &line);
         assert_eq!(
             text,
-            "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b\\u0001 HTTP/1.1\" 200 5 a/web.1 1.500 no_server\n"
+            "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b\\u0001 HTTP/1.0\" 200 5 a/web.1 1.500 no_server\n"
         );
+        text.clear();
+        let refused =
+            Line { status: 400, ..Line::refused("00ff", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "http") };
+        common(&mut text, jiff::Timestamp::UNIX_EPOCH, &refused);
+        assert!(text.contains("] \"-\" 400 0 - "), "{text}");
     }
 }

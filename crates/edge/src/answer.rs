@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::codec::{BodyLength, Method};
-use crate::connection::{Connection, Io, Request};
+use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::servers::Server;
+use crate::wire::Io;
 use crate::worker::Worker;
 
 /// How a request ended, for the log and for the connection.
@@ -81,13 +82,13 @@ pub async fn reply<'a, S: Io>(
     extra.push_str(request.connection_line(keeps));
     let is_head = request.method == Method::Head;
     let text = page(&connection.worker, status, words, request.id.as_str(), &extra, is_head);
-    let end = match connection.send(&text).await {
-        Ok(()) if keeps => End::Keep,
-        Ok(()) => End::Close,
-        Err(_) => End::Reset,
-    };
     let head = memchr::memmem::find(&text, b"\r\n\r\n").map_or(0, |at| at + 4);
-    Answered { bytes: (text.len() - head) as u64, ..Answered::own(status, why, end) }
+    let bytes = (text.len() - head) as u64;
+    let end = if keeps { End::Keep } else { End::Close };
+    match connection.send(text).await {
+        Ok(_) => Answered { bytes, ..Answered::own(status, why, end) },
+        Err(reason) => Answered::own(status, why.or(Some(reason.label())), End::Reset),
+    }
 }
 
 /// A whole response with a small page.

@@ -18,6 +18,7 @@ pub struct Clock {
     now_ms: Cell<u64>,
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
+    is_over: Cell<bool>,
 }
 
 struct Slot {
@@ -33,6 +34,7 @@ impl Clock {
             now_ms: Cell::new(0),
             slots: RefCell::default(),
             free: RefCell::default(),
+            is_over: Cell::new(false),
         })
     }
 
@@ -44,6 +46,16 @@ impl Clock {
                 waker.wake();
             }
         }
+    }
+
+    /// All time is up, now and from now on: the worker ends.
+    pub fn end(&self) {
+        self.is_over.set(true);
+        self.wake_all();
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     /// Lets every waiting connection look around: the worker drains.
@@ -89,7 +101,7 @@ impl Timer {
     /// Is the time up? If not, the task is woken when it is.
     pub fn poll_expired(&self, cx: &Context<'_>) -> bool {
         let slot = &mut self.clock.slots.borrow_mut()[self.index];
-        if slot.deadline_ms <= self.clock.now_ms.get() {
+        if slot.deadline_ms <= self.clock.now_ms.get() || self.clock.is_over.get() {
             return true;
         }
         if !slot.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
@@ -110,10 +122,73 @@ impl Timer {
     }
 }
 
+/// The one way in which whoever takes part in an answer is given up: nothing has moved for as long as it may stand
+/// still. The time begins anew with every byte, and when somebody else is waited for.
+pub struct Stall {
+    moved: u64,
+    within: Duration,
+}
+
+impl Stall {
+    pub fn begin(timer: &Timer, moved: u64, within: Duration) -> Self {
+        timer.arm(within);
+        Self { moved, within }
+    }
+
+    /// To be asked whenever there is nothing to do but wait. `moved` counts the bytes that got through in all, `within`
+    /// is the time of who is waited for now.
+    pub fn poll(&mut self, cx: &Context<'_>, timer: &Timer, moved: u64, within: Duration) -> bool {
+        if (moved, within) != (self.moved, self.within) {
+            *self = Self::begin(timer, moved, within);
+        }
+        timer.poll_expired(cx)
+    }
+}
+
 impl Drop for Timer {
     fn drop(&mut self) {
         let slot = &mut self.clock.slots.borrow_mut()[self.index];
         (slot.deadline_ms, slot.waker) = (u64::MAX, None);
         self.clock.free.borrow_mut().push(self.index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_stall_begins_anew_with_each_move() {
+        let started = Instant::now();
+        let clock = Clock::new(started);
+        let timer = clock.timer();
+        let cx = Context::from_waker(Waker::noop());
+        let mut stall = Stall::begin(&timer, 0, SECOND);
+        let mut at = |tenths: u32, moved: u64, within: Duration| {
+            clock.tick(started + SECOND * tenths / 10);
+            stall.poll(&cx, &timer, moved, within)
+        };
+        // Tenths of a second, bytes moved, the time of who is waited for, whether that is up.
+        for (tenths, moved, within, is_up) in [
+            (9, 0, SECOND, false),
+            (10, 1, SECOND, false),
+            (20, 1, SECOND, false),
+            (20, 2, SECOND, false),
+            (29, 2, SECOND, false),
+            (29, 2, 2 * SECOND, false),
+            (49, 2, 2 * SECOND, false),
+            (50, 2, 2 * SECOND, true),
+            (50, 3, SECOND, false),
+            (62, 3, SECOND, true),
+        ] {
+            assert_eq!(at(tenths, moved, within), is_up, "{tenths} {moved} {within:?}");
+        }
+        let other = clock.timer();
+        other.arm(SECOND);
+        assert!(!other.poll_expired(&cx));
+        clock.end();
+        assert!(other.poll_expired(&cx) && clock.is_over());
     }
 }

@@ -5,23 +5,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio::io::AsyncWriteExt;
 
 use crate::access_log::Line;
 use crate::answer::{self, Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer};
-use crate::clock::Timer;
+use crate::clock::{Stall, Timer};
 use crate::codec::{BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request};
 use crate::counters::Reason;
+use crate::exchange::Outgoing;
 use crate::forward::forward;
 use crate::snapshot::{Snapshot, To};
+use crate::wire::Io;
 use crate::worker::{RequestId, View, Worker};
 use crate::{codec, files};
 
@@ -43,25 +42,6 @@ impl Scheme {
             Self::Http => "http",
             Self::Https => "https",
         }
-    }
-}
-
-/// A client's byte stream.
-pub trait Io: AsyncRead + AsyncWrite + Unpin {
-    /// The next close is a reset: the client must not take what it got for whole.
-    fn reset(&self);
-}
-
-impl Io for TcpStream {
-    fn reset(&self) {
-        // Best effort: without it the close is an ordinary one.
-        let _ = self.set_zero_linger();
-    }
-}
-
-impl Io for TlsStream<TcpStream> {
-    fn reset(&self) {
-        self.get_ref().0.reset();
     }
 }
 
@@ -99,6 +79,8 @@ pub enum Destination {
     Redirect,
     Misdirected,
     NoRoute,
+    /// Its head says that the body is longer than `edge.limits.body_bytes`.
+    BodyTooLong,
 }
 
 enum Next {
@@ -106,6 +88,8 @@ enum Next {
     Refused(Fault),
     TooSlow,
     Gone,
+    /// The edge ends before the head was whole.
+    Cut,
 }
 
 /// Serves a connection until either side ends it.
@@ -136,6 +120,7 @@ pub async fn serve<S: Io>(
                 let _ = timer.within(FAREWELL_TIME, io.shutdown()).await;
                 return;
             }
+            Next::Cut => End::Reset,
         };
         if end != End::Keep {
             break end;
@@ -177,18 +162,25 @@ impl<S: Io> Connection<S> {
                             self.timer.arm(header_time);
                         }
                     }
-                    Poll::Pending => {
-                        if !is_begun {
+                    Poll::Pending => match (self.timer.poll_expired(cx), is_begun) {
+                        (false, true) => return Poll::Pending,
+                        (true, true) if self.worker.clock.is_over() => {
+                            self.worker.counters.reason(Reason::DrainTime);
+                            return Poll::Ready(Next::Cut);
+                        }
+                        (true, true) => return Poll::Ready(Next::TooSlow),
+                        (is_expired, false) => {
                             self.worker.buffers.reclaim(&mut self.buffer);
+                            if self.worker.draining.get() {
+                                return Poll::Ready(Next::Gone);
+                            }
+                            if is_expired {
+                                self.worker.counters.reason(Reason::IdleTime);
+                                return Poll::Ready(Next::Gone);
+                            }
+                            return Poll::Pending;
                         }
-                        if self.timer.poll_expired(cx) {
-                            return Poll::Ready(if is_begun { Next::TooSlow } else { Next::Gone });
-                        }
-                        if self.worker.draining.get() && !is_begun {
-                            return Poll::Ready(Next::Gone);
-                        }
-                        return Poll::Pending;
-                    }
+                    },
                 }
             }
         })
@@ -201,16 +193,17 @@ impl<S: Io> Connection<S> {
         let mut head = self.worker.request.borrow_mut();
         let data = self.buffer.data();
         let Progress::Done { len } = head.parse(data, &view.head_limits)? else { return Ok(None) };
-        if matches!(head.body, BodyLength::Length(n) if n > view.limits.body_bytes) {
-            return Err(Fault::BodyTooLong);
-        }
+        let is_too_long = matches!(head.body, BodyLength::Length(n) if n > view.limits.body_bytes);
         let id = self.worker.request_id();
         let mut text = self.worker.buffers.text();
         let from =
             Forwarding { client: &self.client_text, scheme: self.scheme.as_str(), request_id: id.as_str() };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
-        let (to, hsts) = self.destination(&view, host, spans.path.of(&text));
+        let (to, hsts) = match is_too_long {
+            true => (Destination::BodyTooLong, false),
+            false => self.destination(&view, host, spans.path.of(&text)),
+        };
         let request = Request {
             method: head.method,
             version: head.version,
@@ -239,7 +232,9 @@ impl<S: Io> Connection<S> {
         let site = view.site_at(index);
         let has_https = site.tls.is_some() && self.worker.shared.https_port.is_some();
         if self.scheme == Scheme::Http && site.redirect && has_https {
-            return (Destination::Redirect, false);
+            // HTTP/1.0 without a host: there is no name to be sent to.
+            let to = if host.is_empty() { Destination::Misdirected } else { Destination::Redirect };
+            return (to, false);
         }
         let hsts = site.hsts && self.scheme == Scheme::Https;
         match site.route(path) {
@@ -270,10 +265,17 @@ impl<S: Io> Connection<S> {
             Destination::Redirect => answer::redirect(self, &request).await,
             Destination::Misdirected => answer::fail(self, &request, 421, Reason::Misdirected).await,
             Destination::NoRoute => answer::fail(self, &request, 404, Reason::NoRoute).await,
+            Destination::BodyTooLong => {
+                let fault = Fault::BodyTooLong;
+                worker.counters.fault(fault);
+                let (words, label) = (fault.to_string(), Some(fault.label()));
+                answer::reply(self, &request, fault.status(), &words, label, "").await
+            }
         };
         worker.counters.in_flight.sub(1);
         let took = request.started.elapsed();
-        worker.counters.answered(answered.status, took);
+        worker.counters.told(answered.status);
+        worker.counters.took(took);
         if answered.end == End::Reset {
             worker.counters.cut.add(1);
         }
@@ -290,6 +292,7 @@ impl<S: Io> Connection<S> {
             method: request.spans.method.of(&request.head),
             host: request.spans.host.of(&request.head),
             path: request.spans.path.of(&request.head),
+            version: Some(request.version),
             status: answered.status,
             bytes: answered.bytes,
             server: answered.server.map(|s| s.id.as_str()),
@@ -311,46 +314,40 @@ impl<S: Io> Connection<S> {
         let id = worker.request_id();
         let words = fault.map_or_else(|| answer::words(status).to_owned(), |f| f.to_string());
         let text = answer::page(&worker, status, &words, id.as_str(), "Connection: close\r\n", false);
-        let end = match self.send(&text).await {
-            Ok(()) => End::Close,
+        let end = match self.send(text).await {
+            Ok(_) => End::Close,
             Err(_) => End::Reset,
         };
-        worker.counters.answered(status, Duration::ZERO);
+        worker.counters.told(status);
         let line =
             Line { status, why: Some(why), ..Line::refused(id.as_str(), self.client, self.scheme.as_str()) };
         worker.log.write(&worker.view(), &worker.counters, &line);
         end
     }
 
-    /// Writes all of a short answer. A client that does not read is given `idle_time`.
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of it out, as far as the client's socket, and gives the memory back. A client that does not read is
+    /// given `idle_time`. Why it failed has been counted.
+    pub async fn send(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Reason> {
         let idle_time = self.worker.view().limits.idle_time;
-        self.timer.arm(idle_time);
-        let mut sent = 0;
-        let (io, timer) = (&mut self.io, &self.timer);
-        let result = poll_fn(|cx| {
-            while sent < bytes.len() {
-                match Pin::new(&mut *io).poll_write(cx, &bytes[sent..]) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    Poll::Ready(Ok(count)) => {
-                        sent += count;
-                        timer.arm(idle_time);
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending if timer.poll_expired(cx) => {
-                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                }
+        let (mut out, mut nothing) = (Outgoing::new(bytes), Buffer::default());
+        let Self { worker, io, timer, .. } = self;
+        let mut stall = Stall::begin(timer, io.taken(), idle_time);
+        let result = poll_fn(|cx| match out.poll_send(cx, &mut nothing, io) {
+            Poll::Ready(result) => Poll::Ready(result.map_err(|_| Reason::ClientGone)),
+            Poll::Pending if stall.poll(cx, timer, io.taken(), idle_time) => {
+                Poll::Ready(Err(if worker.clock.is_over() { Reason::DrainTime } else { Reason::ReaderTime }))
             }
-            Pin::new(&mut *io).poll_flush(cx)
+            Poll::Pending => Poll::Pending,
         })
         .await;
-        self.worker.counters.to_clients.add(sent as u64);
-        if matches!(&result, Err(e) if e.kind() == io::ErrorKind::TimedOut) {
-            self.worker.counters.reason(Reason::ReaderTime);
+        worker.counters.to_clients.add(out.written);
+        match result {
+            Ok(()) => Ok(out.into_lead()),
+            Err(reason) => {
+                worker.counters.reason(reason);
+                Err(reason)
+            }
         }
-        result
     }
 
     async fn end(mut self, end: End) {
@@ -384,17 +381,16 @@ impl<S: Io> Connection<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Wire;
 
     /// Of the future that a call would give.
-    fn future_bytes<F>(
-        _: impl Fn(Rc<Worker>, TcpStream, SocketAddr, Scheme, Option<Box<str>>) -> F,
-    ) -> usize {
+    fn future_bytes<F>(_: impl Fn(Rc<Worker>, Wire, SocketAddr, Scheme, Option<Box<str>>) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn an_idle_connection_is_small() {
-        let bytes = future_bytes(serve::<TcpStream>);
+        let bytes = future_bytes(serve::<Wire>);
         assert!(bytes <= 1024, "{bytes} bytes wait with each idle connection");
     }
 }

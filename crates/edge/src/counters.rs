@@ -23,7 +23,7 @@ impl Count {
     }
 }
 
-/// Why a request was not answered as its client hoped, other than a [`Fault`] in it.
+/// Why a request was not answered as its client hoped, other than a [`Fault`] in it or in a server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// 408: the head did not arrive in `edge.limits.header_time`.
@@ -32,6 +32,10 @@ pub enum Reason {
     BodyTime,
     /// The client read nothing for `edge.limits.idle_time`.
     ReaderTime,
+    /// The client asked nothing for `edge.limits.idle_time`; its connection was closed.
+    IdleTime,
+    /// The edge ended before the request could be answered whole.
+    DrainTime,
     /// 421: no site has that name, or another site's certificate was asked for.
     Misdirected,
     /// 404: no route of the site.
@@ -57,12 +61,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 14] = {
+    pub const ALL: [Self; 16] = {
         use Reason::*;
         [
             HeaderTime,
             BodyTime,
             ReaderTime,
+            IdleTime,
+            DrainTime,
             Misdirected,
             NoRoute,
             NoFile,
@@ -82,6 +88,8 @@ impl Reason {
             Self::HeaderTime => "header_time",
             Self::BodyTime => "body_time",
             Self::ReaderTime => "reader_time",
+            Self::IdleTime => "idle_time",
+            Self::DrainTime => "drain_time",
             Self::Misdirected => "misdirected",
             Self::NoRoute => "no_route",
             Self::NoFile => "no_file",
@@ -122,7 +130,10 @@ pub struct Counters {
     pub to_servers: Count,
     pub retries: Count,
     pub log_lines_dropped: Count,
+    /// Of clients.
     pub faults: [Count; Fault::ALL.len()],
+    /// The same, of servers.
+    pub server_faults: [Count; Fault::ALL.len()],
     pub reasons: [Count; Reason::ALL.len()],
     pub latency: [Count; LATENCY_BOUNDS_MS.len() + 1],
     pub latency_sum_us: Count,
@@ -133,15 +144,23 @@ impl Counters {
         self.faults[fault as usize].add(1);
     }
 
+    pub fn server_fault(&self, fault: Fault) {
+        self.server_faults[fault as usize].add(1);
+    }
+
     pub fn reason(&self, reason: Reason) {
         self.reasons[reason as usize].add(1);
     }
 
-    /// A request was answered with `status` after `took`.
-    pub fn answered(&self, status: u16, took: Duration) {
+    /// Somebody was told `status`.
+    pub fn told(&self, status: u16) {
         if let Some(class) = usize::from(status / 100).checked_sub(2) {
             self.classes[class.min(3)].add(1);
         }
+    }
+
+    /// A request was answered after `took`. What was refused as no request has no latency.
+    pub fn took(&self, took: Duration) {
         let ms = took.as_secs_f64() * 1000.0;
         self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < ms)].add(1);
         self.latency_sum_us.add(took.as_micros() as u64);

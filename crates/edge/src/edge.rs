@@ -112,6 +112,8 @@ impl Edge {
         let sum = |count: &dyn Fn(&Counters) -> u64| workers.iter().map(|w| count(w)).sum::<u64>();
         let snapshot = self.shared.snapshot.load();
         let faults = Fault::ALL.iter().map(|f| (f.label(), sum(&|w| w.faults[*f as usize].get())));
+        let server_faults =
+            Fault::ALL.iter().map(|f| (f.label(), sum(&|w| w.server_faults[*f as usize].get())));
         let reasons = Reason::ALL.iter().map(|r| (r.label(), sum(&|w| w.reasons[*r as usize].get())));
         let mut refused: BTreeMap<&'static str, u64> = BTreeMap::new();
         faults.chain(reasons).for_each(|(label, count)| *refused.entry(label).or_default() += count);
@@ -140,6 +142,7 @@ impl Edge {
                 to_servers: sum(&|w| w.to_servers.get()),
             },
             refused,
+            server_faults: server_faults.collect(),
             retries: sum(&|w| w.retries.get()),
             latency: Histogram {
                 bounds_ms: LATENCY_BOUNDS_MS,
@@ -152,7 +155,7 @@ impl Edge {
     }
 
     /// Stops accepting, closes idle connections, lets running requests finish for at most `within`, then ends. What
-    /// still runs after `within` is cut. Asked twice, both wait for the end.
+    /// still runs after `within` is cut: logged and counted as such, and reset. Asked twice, both wait for the end.
     pub async fn drain(&self, within: Duration) {
         let until = Instant::now() + within;
         self.phase.send_if_modified(|phase| {

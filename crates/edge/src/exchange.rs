@@ -116,13 +116,13 @@ pub struct Outgoing {
     tail: &'static [u8],
     /// Of the three together.
     sent: usize,
-    /// Bytes accepted by the receiver's socket, in all.
+    /// Bytes accepted by the receiver's socket, or by TLS before it, in all.
     pub written: u64,
     is_flushed: bool,
 }
 
 impl Outgoing {
-    fn new(lead: Vec<u8>) -> Self {
+    pub fn new(lead: Vec<u8>) -> Self {
         let keep = lead.len();
         Self { lead, keep, direct: 0, held: 0, tail: b"", sent: 0, written: 0, is_flushed: true }
     }
@@ -142,6 +142,16 @@ impl Outgoing {
 
     pub fn is_idle(&self) -> bool {
         self.sent == self.lead.len() + self.direct + self.tail.len()
+    }
+
+    /// Did all of it reach the receiver's socket? If not, it is the receiver that is waited for.
+    pub fn is_out(&self) -> bool {
+        self.is_idle() && self.is_flushed
+    }
+
+    /// Is a part of what waits gone already, so that nothing but its rest may follow?
+    pub fn is_torn(&self) -> bool {
+        self.sent > 0 && !self.is_idle()
     }
 
     /// For another attempt with another server: everything again. Only right if no body was sent, or nothing at all.

@@ -15,8 +15,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use crate::answer::{self, Answered, End};
 use crate::buffer::LONG_BUFFER_BYTES;
 use crate::codec::{BodyLength, Method};
-use crate::connection::{Connection, Io, Request};
+use crate::connection::{Connection, Request};
 use crate::counters::Reason;
+use crate::wire::Io;
 
 /// What a directory answers with.
 struct Opened {
@@ -54,8 +55,16 @@ pub async fn answer<'a, S: Io>(
     match opened.unwrap_or_else(|e| Err(Missing::Failed(io::Error::other(e)))) {
         Ok(opened) => send(connection, request, opened).await,
         Err(Missing::NeedsSlash) => {
-            let location = format!("Location: {}/\r\n", String::from_utf8_lossy(path));
-            answer::reply(connection, request, 301, answer::words(404), None, &location).await
+            let location = format!("Location: {}\r\n", with_slash(request.target()));
+            answer::reply(
+                connection,
+                request,
+                301,
+                "This folder's address ends with a slash.",
+                None,
+                &location,
+            )
+            .await
         }
         Err(Missing::NotThere) => answer::fail(connection, request, 404, Reason::NoFile).await,
         Err(Missing::Failed(error)) => {
@@ -63,6 +72,14 @@ pub async fn answer<'a, S: Io>(
             answer::fail(connection, request, 500, Reason::NoFile).await
         }
     }
+}
+
+/// The target with a slash behind its path, and its query. One slash leads: `//x/` would be the host `x`
+/// (RFC 3986 section 4.2).
+fn with_slash(target: &[u8]) -> String {
+    let target = String::from_utf8_lossy(target);
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    format!("/{}/{query}", path.trim_start_matches('/'))
 }
 
 /// Percent-decoded and checked; relative. `None`: no file has such a name here.
@@ -165,24 +182,25 @@ async fn send<'a, S: Io>(connection: &mut Connection<S>, request: &Request, open
             let end = if keeps { End::Keep } else { End::Close };
             Answered { bytes: length, ..Answered::own(status, None, end) }
         }
-        Err(_) => Answered::own(status, Some(Reason::AnswerCut.label()), End::Reset),
+        Err((bytes, reason)) => Answered { bytes, ..Answered::own(status, Some(reason.label()), End::Reset) },
     }
 }
 
-/// The head with the file's first bytes in one write, then the rest as fast as the client reads.
+/// The head with the file's first bytes in one write, then the rest as fast as the client reads. An error has been
+/// counted, and comes with how much of the file was sent at least.
 async fn stream<S: Io>(
     connection: &mut Connection<S>,
     mut chunk: Vec<u8>,
     mut file: File,
     start: u64,
-    mut left: u64,
-) -> io::Result<()> {
-    let mut is_first = true;
+    length: u64,
+) -> Result<(), (u64, Reason)> {
+    let mut sent = 0;
     loop {
-        if left > 0 {
-            let wanted = left.min(LONG_BUFFER_BYTES as u64);
-            (file, chunk) = tokio::task::spawn_blocking(move || {
-                if is_first {
+        let wanted = (length - sent).min(LONG_BUFFER_BYTES as u64);
+        if wanted > 0 {
+            let read = tokio::task::spawn_blocking(move || {
+                if sent == 0 {
                     file.seek(SeekFrom::Start(start))?;
                 }
                 let read = (&mut file).take(wanted).read_to_end(&mut chunk)?;
@@ -192,17 +210,19 @@ async fn stream<S: Io>(
                 } else {
                     io::Result::Ok((file, chunk))
                 }
-            })
-            .await
-            .map_err(io::Error::other)??;
-            left -= wanted;
+            });
+            (file, chunk) = read.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|error| {
+                tracing::warn!(%error, "a file could not be read to its end");
+                connection.worker.counters.reason(Reason::AnswerCut);
+                (sent, Reason::AnswerCut)
+            })?;
         }
-        connection.send(&chunk).await?;
-        if left == 0 {
+        chunk = connection.send(chunk).await.map_err(|reason| (sent, reason))?;
+        chunk.clear();
+        sent += wanted;
+        if sent == length {
             return Ok(());
         }
-        chunk.clear();
-        is_first = false;
     }
 }
 
@@ -321,6 +341,15 @@ mod tests {
         assert_eq!(decoded(b"/a%20b.txt").as_deref(), Some("a b.txt"));
         assert_eq!(decoded(b"a/").as_deref(), Some("a/"));
         assert_eq!(decoded(b"").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_slash_leads_to_no_other_host() {
+        for (target, expected) in
+            [("/docs", "/docs/"), ("//docs", "/docs/"), ("///docs?a=/b?c", "/docs/?a=/b?c"), ("/a?", "/a/?")]
+        {
+            assert_eq!(with_slash(target.as_bytes()), expected, "{target}");
+        }
     }
 
     #[test]

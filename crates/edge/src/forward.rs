@@ -4,68 +4,22 @@
 //! is only given up for another one if the method is safe and there is no body, or if not a byte had left. After the
 //! first byte of an answer nothing is tried again.
 
-use std::future::poll_fn;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use crate::answer::{self, Answered, End};
-use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
-use crate::codec::{
-    BodyDecoder, BodyLength, Fault, Method, Progress, ResponseExtras, Version, write_response,
-};
-use crate::connection::{Connection, Io, Request};
+use crate::attempt::{Attempt, Lost};
+use crate::codec::{BodyDecoder, BodyLength, Fault};
+use crate::connection::{Connection, Request};
 use crate::counters::{Reason, ServerCounters};
-use crate::exchange::{Pump, PumpError};
+use crate::exchange::Pump;
 use crate::servers::{Pool, Server};
 use crate::upstream::{self, ConnectError};
+use crate::wire::Io;
+use crate::worker::Worker;
 
-/// Interim answers to one request that are passed on.
-const INTERIM_ANSWERS: u32 = 16;
 /// Attempts after one that failed on an open connection. Failed connections are bounded by the pool's size.
 const REPEATS: u32 = 2;
-
-/// Why an attempt brought no answer.
-enum Lost {
-    /// The server closed or reset before a byte of its answer.
-    Closed,
-    Bad(Fault),
-    Silent,
-    /// The client's body is malformed or too long.
-    Client(Fault),
-    ClientSlow,
-    /// The client left, or reads nothing.
-    ClientGone,
-}
-
-/// One attempt: both pumps and what they work on.
-struct Attempt<'c, S> {
-    connection: &'c mut Connection<S>,
-    request: &'c Request,
-    up: &'c mut Pump,
-    /// The request is wholly sent; or the server takes no more of it.
-    is_up_done: bool,
-    is_up_broken: bool,
-    server: TcpStream,
-    buffer: Buffer,
-    down: Pump,
-    interim: u32,
-    has_taken_interim: bool,
-    received: u64,
-    /// Bytes of the answer's heads.
-    head_bytes: u64,
-    first_byte: Option<Instant>,
-}
-
-/// What the head of the final answer said.
-#[derive(Clone, Copy)]
-struct Begun {
-    status: u16,
-    server_persists: bool,
-    client_persists: bool,
-}
 
 /// Forwards to the server whose turn it is, and answers the client in any case.
 pub async fn forward<'p, S: Io>(
@@ -116,6 +70,10 @@ pub async fn forward<'p, S: Io>(
         trip.connect += asked.elapsed();
         let stream = match stream {
             Ok(stream) => stream,
+            Err(_) if worker.clock.is_over() => {
+                request.head = up.out.into_lead();
+                return unanswered(&worker, trip, Reason::DrainTime);
+            }
             Err(ConnectError::NoResources) => break (503, Reason::NoResources),
             Err(error) => {
                 counters.connect_failures.add(1);
@@ -147,9 +105,11 @@ pub async fn forward<'p, S: Io>(
             Err(lost) => lost,
         };
         let answer_began = attempt.received > 0;
-        // Half of an interim answer is out: nothing that follows could be understood.
-        let is_torn = attempt.down.out.written > 0 && !attempt.down.out.is_idle();
-        let lost = if is_torn { Lost::ClientGone } else { lost };
+        let lost = match lost {
+            Lost::Unanswered(_) => lost,
+            _ if attempt.is_torn() => Lost::Unanswered(Reason::ClientGone),
+            _ => lost,
+        };
         attempt.give_back();
         drop(in_flight);
         match lost {
@@ -169,7 +129,7 @@ pub async fn forward<'p, S: Io>(
             }
             Lost::Bad(fault) => {
                 counters.bad_responses.add(1);
-                worker.counters.fault(fault);
+                worker.counters.server_fault(fault);
                 trip.why = Some(fault.label());
                 break (502, Reason::BadResponse);
             }
@@ -177,15 +137,13 @@ pub async fn forward<'p, S: Io>(
                 counters.timeouts.add(1);
                 break (504, Reason::ResponseTime);
             }
-            Lost::Client(Fault::BodyCut) | Lost::ClientGone => {
-                worker.counters.reason(Reason::ClientGone);
+            Lost::Client(Fault::BodyCut) => {
                 request.head = up.out.into_lead();
-                return Answered {
-                    status: 400,
-                    why: Some(Reason::ClientGone.label()),
-                    end: End::Reset,
-                    ..trip
-                };
+                return unanswered(&worker, trip, Reason::ClientGone);
+            }
+            Lost::Unanswered(reason) => {
+                request.head = up.out.into_lead();
+                return unanswered(&worker, trip, reason);
             }
             Lost::Client(fault) => {
                 worker.counters.fault(fault);
@@ -203,6 +161,13 @@ pub async fn forward<'p, S: Io>(
     merge(own, trip)
 }
 
+/// Nobody is told anything any more: the connection is cut.
+fn unanswered<'p>(worker: &Worker, trip: Answered<'p>, reason: Reason) -> Answered<'p> {
+    worker.counters.reason(reason);
+    let status = if reason == Reason::DrainTime { 503 } else { 400 };
+    Answered { status, why: Some(reason.label()), end: End::Reset, ..trip }
+}
+
 /// The request's own head again, without what was framed behind it.
 fn restore(up: Pump) -> Vec<u8> {
     let kept = up.out.kept().len();
@@ -217,245 +182,6 @@ fn merge<'p>(own: Answered<'p>, trip: Answered<'p>) -> Answered<'p> {
 
 fn no_keep(end: End) -> End {
     if end == End::Keep { End::Close } else { end }
-}
-
-impl<'c, S: Io> Attempt<'c, S> {
-    fn new(
-        connection: &'c mut Connection<S>,
-        request: &'c Request,
-        up: &'c mut Pump,
-        server: TcpStream,
-    ) -> Self {
-        let mut buffer = Buffer::default();
-        connection.worker.buffers.lend(&mut buffer);
-        if matches!(request.body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
-            connection.buffer.grow(LONG_BUFFER_BYTES);
-        }
-        let down = Pump::new(Vec::new(), BodyDecoder::UntilClose, false, u64::MAX);
-        Self {
-            connection,
-            request,
-            up,
-            is_up_done: false,
-            is_up_broken: false,
-            server,
-            buffer,
-            down,
-            interim: 0,
-            has_taken_interim: false,
-            received: 0,
-            head_bytes: 0,
-            first_byte: None,
-        }
-    }
-
-    /// Sends the request, passes interim answers on, and returns when the head of the final answer is parsed and
-    /// written into the pump.
-    async fn until_begun(&mut self) -> Result<Begun, Lost> {
-        let response_time = self.request.view.limits.response_time;
-        self.connection.timer.arm(response_time);
-        *self.down.out.lead_mut() = self.connection.worker.buffers.text();
-        let mut judged = 0;
-        poll_fn(|cx| {
-            let before = self.progress();
-            let polled = self.poll_head(cx, &mut judged);
-            if polled.is_ready() {
-                return polled;
-            }
-            if self.progress() != before {
-                self.connection.timer.arm(response_time);
-            }
-            if self.connection.timer.poll_expired(cx) {
-                let is_client_awaited = !self.is_up_done && !self.is_up_broken && self.up.out.is_idle();
-                return Poll::Ready(Err(match (self.down.out.is_idle(), is_client_awaited) {
-                    (false, _) => Lost::ClientGone,
-                    (true, true) => Lost::ClientSlow,
-                    (true, false) => Lost::Silent,
-                }));
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    fn progress(&self) -> u64 {
-        self.up.out.written + self.up.bytes + self.received + self.down.out.written + self.down.bytes
-    }
-
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
-        if self.is_up_done || self.is_up_broken {
-            return Ok(());
-        }
-        let Connection { io, buffer, .. } = &mut *self.connection;
-        match self.up.poll(cx, io, buffer, &mut self.server) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.is_up_done = true,
-            // It may have answered before it stopped reading.
-            Poll::Ready(Err(PumpError::Write)) => self.is_up_broken = true,
-            Poll::Ready(Err(PumpError::Read)) => return Err(Lost::ClientGone),
-            Poll::Ready(Err(PumpError::Fault(fault))) => return Err(Lost::Client(fault)),
-        }
-        Ok(())
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>, judged: &mut usize) -> Poll<Result<Begun, Lost>> {
-        if let Err(lost) = self.poll_up(cx) {
-            return Poll::Ready(Err(lost));
-        }
-        loop {
-            if !self.down.out.is_idle() {
-                let io = &mut self.connection.io;
-                match self.down.out.poll_send(cx, &mut self.buffer, io) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Lost::ClientGone)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            if self.request.view.head_limits.is_worth_a_look(self.buffer.data(), *judged) {
-                *judged = self.buffer.data().len();
-                match self.parse() {
-                    Err(fault) => return Poll::Ready(Err(Lost::Bad(fault))),
-                    Ok(Some(begun)) => return Poll::Ready(Ok(begun)),
-                    Ok(None) if self.interim > INTERIM_ANSWERS => {
-                        return Poll::Ready(Err(Lost::Bad(Fault::TooManyInterim)));
-                    }
-                    Ok(None) if std::mem::take(&mut self.has_taken_interim) => {
-                        *judged = 0;
-                        continue;
-                    }
-                    Ok(None) => {}
-                }
-            }
-            if self.buffer.data().len() == self.buffer.capacity() {
-                self.buffer.grow(self.request.view.head_limits.bytes.max(2 * BUFFER_BYTES));
-            }
-            match self.buffer.poll_read(cx, &mut self.server) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    self.received += count as u64;
-                    self.first_byte.get_or_insert_with(Instant::now);
-                }
-                Poll::Ready(_) => {
-                    return Poll::Ready(Err(if self.received == 0 {
-                        Lost::Closed
-                    } else {
-                        Lost::Bad(Fault::BodyCut)
-                    }));
-                }
-            }
-        }
-    }
-
-    fn parse(&mut self) -> Result<Option<Begun>, Fault> {
-        let worker = self.connection.worker.clone();
-        let mut head = worker.response.borrow_mut();
-        let data = self.buffer.data();
-        let to_head = self.request.method == Method::Head;
-        let Progress::Done { len } = head.parse(data, &self.request.view.head_limits, to_head)? else {
-            return Ok(None);
-        };
-        let is_modern = self.request.version == Version::Http11;
-        let framing = match head.body {
-            BodyLength::Chunked | BodyLength::UntilClose if is_modern => BodyLength::Chunked,
-            BodyLength::Chunked => BodyLength::UntilClose,
-            other => other,
-        };
-        let client_persists = self.request.persists
-            && self.is_up_done
-            && framing != BodyLength::UntilClose
-            && !worker.draining.get();
-        let is_interim = head.is_interim();
-        if !is_interim || is_modern {
-            worker.with_date(|date| {
-                let extras = ResponseExtras {
-                    request_id: self.request.id.as_str(),
-                    date,
-                    hsts: self.request.hsts,
-                    framing,
-                    say_keep_alive: client_persists && !is_modern,
-                    say_close: !client_persists,
-                };
-                write_response(self.down.out.lead_mut(), &head, data, &extras);
-            });
-        }
-        let (status, server_persists, body) = (head.status, head.persists, head.body);
-        drop(head);
-        self.buffer.consume(len);
-        self.head_bytes += len as u64;
-        if is_interim {
-            self.interim += 1;
-            self.has_taken_interim = true;
-            return Ok(None);
-        }
-        self.down.begin(BodyDecoder::new(body), framing == BodyLength::Chunked);
-        if matches!(body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
-            self.buffer.grow(LONG_BUFFER_BYTES);
-        }
-        Ok(Some(Begun { status, server_persists, client_persists }))
-    }
-
-    /// Passes the answer on to its end; nothing is tried again from here on.
-    async fn until_ended(mut self, begun: Begun, server: &Server, trip: &mut Answered<'_>) {
-        let limits = self.request.view.clone();
-        let (response_time, idle_time) = (limits.limits.response_time, limits.limits.idle_time);
-        let ended = poll_fn(|cx| {
-            let before = self.progress();
-            // A client that breaks its body now has its connection closed after the answer.
-            if self.poll_up(cx).is_err() {
-                self.is_up_broken = true;
-            }
-            let Connection { io, .. } = &mut *self.connection;
-            match self.down.poll(cx, &mut self.server, &mut self.buffer, io) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(PumpError::Write)) => return Poll::Ready(Err(Reason::ClientGone)),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::AnswerCut)),
-                Poll::Pending => {}
-            }
-            let is_reader_awaited = !self.down.out.is_idle();
-            if self.progress() != before {
-                self.connection.timer.arm(if is_reader_awaited { idle_time } else { response_time });
-            }
-            if self.connection.timer.poll_expired(cx) {
-                return Poll::Ready(Err(if is_reader_awaited {
-                    Reason::ReaderTime
-                } else {
-                    Reason::AnswerCut
-                }));
-            }
-            Poll::Pending
-        })
-        .await;
-        let worker = self.connection.worker.clone();
-        (trip.status, trip.bytes) = (begun.status, self.down.bytes);
-        trip.end = match ended {
-            Ok(()) if begun.client_persists => End::Keep,
-            Ok(()) => End::Close,
-            Err(reason) => {
-                worker.counters.reason(reason);
-                if reason == Reason::AnswerCut {
-                    server.counters(worker.index).bad_responses.add(1);
-                }
-                trip.why = Some(reason.label());
-                End::Reset
-            }
-        };
-        let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
-        if let Some(stream) = self.give_back().filter(|_| is_clean) {
-            worker.idle.put(server, stream, Instant::now());
-        }
-    }
-
-    /// Counts, and returns what was lent.
-    fn give_back(mut self) -> Option<TcpStream> {
-        let worker = &self.connection.worker;
-        worker.counters.to_servers.add(self.up.out.written);
-        worker.counters.from_clients.add(self.up.bytes);
-        worker.counters.from_servers.add(self.head_bytes + self.down.bytes);
-        worker.counters.to_clients.add(self.down.out.written);
-        worker.buffers.reclaim(&mut self.buffer);
-        worker.buffers.reclaim_text(self.down.out.into_lead());
-        Some(self.server)
-    }
 }
 
 /// Counts a request as being answered by a server while it lives.

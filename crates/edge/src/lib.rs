@@ -6,6 +6,7 @@
 
 mod access_log;
 mod answer;
+mod attempt;
 mod buffer;
 mod clock;
 pub mod codec;
@@ -24,6 +25,7 @@ mod snapshot;
 mod stats;
 mod tls;
 mod upstream;
+mod wire;
 mod worker;
 
 pub use config::{Addresses, Config, Listeners, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig};

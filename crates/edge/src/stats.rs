@@ -23,11 +23,13 @@ pub struct Stats {
     /// Final answers by class of status, the edge's own included.
     pub responses: ResponseStats,
     pub bytes: ByteStats,
-    /// How often each bound was hit or each rule of the protocol was broken, by name.
+    /// How often each bound was hit, or each rule of the protocol was broken by a client, by name.
     pub refused: BTreeMap<&'static str, u64>,
+    /// The rules of the protocol that servers broke, by the same names. Each such answer is a `bad_response` above, too.
+    pub server_faults: BTreeMap<&'static str, u64>,
     /// Attempts after the first, whatever the reason.
     pub retries: u64,
-    /// From a request's whole head to the last byte of its answer.
+    /// From a request's whole head to the last byte of its answer; of `requests`, without what was refused in the parser.
     pub latency: Histogram,
     /// Lines of the access log that were dropped because its writer was behind.
     pub log_lines_dropped: u64,
@@ -56,7 +58,7 @@ pub struct ResponseStats {
     pub client_error: u64,
     #[serde(rename = "5xx")]
     pub server_error: u64,
-    /// The client saw no end of its answer: cut short by a server, or the client left.
+    /// The client saw no end of its answer: cut short by a server or the end of the edge, or the client left.
     pub cut: u64,
 }
 

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Log;
@@ -22,9 +22,10 @@ use crate::buffer::Buffers;
 use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
 use crate::connection::{self, Scheme};
-use crate::counters::Counters;
+use crate::counters::{Counters, Reason};
 use crate::snapshot::Snapshot;
 use crate::upstream::IdleServers;
+use crate::wire::Wire;
 
 /// What all workers of an edge share.
 pub struct Shared {
@@ -59,6 +60,8 @@ pub struct Worker {
     view: RefCell<Rc<View>>,
     random: RefCell<SmallRng>,
     connections: Cell<usize>,
+    /// Told when the last connection has ended.
+    gone: Notify,
     date: RefCell<String>,
 }
 
@@ -82,6 +85,8 @@ pub struct Listener {
 const BOUND_PAUSE: Duration = Duration::from_millis(10);
 /// How long accepting pauses without descriptors: doubled each time, up to a second.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
+/// How long connections that are cut have to end. One that waits for a disk even then ends with the worker.
+const CUT_TIME: Duration = Duration::from_millis(200);
 
 impl Worker {
     pub fn new(index: usize, shared: Arc<Shared>, log: Log) -> Rc<Self> {
@@ -99,6 +104,7 @@ impl Worker {
             view: RefCell::new(Rc::new(View(snapshot))),
             random: RefCell::new(SmallRng::from_os_rng()),
             connections: Cell::new(0),
+            gone: Notify::new(),
             date: RefCell::new(http_date()),
             shared,
         })
@@ -132,25 +138,51 @@ impl Worker {
     /// Serves until the edge drains and the last connection has ended, or its time is up.
     pub async fn run(self: Rc<Self>, listeners: Vec<Listener>, mut phase: watch::Receiver<Phase>) {
         let ticker = tokio::task::spawn_local(self.clone().tick());
-        for listener in listeners {
-            tokio::task::spawn_local(self.clone().accept(listener, phase.clone()));
-        }
+        let accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| tokio::task::spawn_local(self.clone().accept(listener, phase.clone())))
+            .collect();
         // An edge that is dropped without having been drained ends at once.
         let until = match phase.wait_for(|p| *p != Phase::Serving).await.as_deref() {
             Ok(Phase::Draining(until)) => *until,
             _ => Instant::now(),
         };
         self.draining.set(true);
+        // Idle connections end now; each other one looks for itself when it has answered.
         self.clock.wake_all();
-        // The listeners' tasks take what the kernel had already accepted, then close.
-        tokio::task::yield_now().await;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        while self.connections.get() > 0 && Instant::now() < until {
-            self.clock.wake_all();
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let ended = async {
+            // The listeners' tasks take what the kernel had already accepted, then close.
+            for task in accepting {
+                let _ = task.await;
+            }
+            self.all_gone().await;
+        };
+        if tokio::time::timeout_at(until.into(), ended).await.is_err() {
+            self.cut().await;
         }
         ticker.abort();
         self.log.flush(&self.counters);
+    }
+
+    /// Ends what still runs: its time is up, whatever it waits for.
+    async fn cut(&self) {
+        let before = self.counters.reasons[Reason::DrainTime as usize].get();
+        self.clock.end();
+        let _ = tokio::time::timeout(CUT_TIME, self.all_gone()).await;
+        let cut = self.counters.reasons[Reason::DrainTime as usize].get() - before;
+        if cut > 0 {
+            tracing::warn!(
+                worker = self.index,
+                cut,
+                "connections were cut: they ran longer than the edge's drain"
+            );
+        }
+    }
+
+    async fn all_gone(&self) {
+        while self.connections.get() > 0 {
+            self.gone.notified().await;
+        }
     }
 
     async fn tick(self: Rc<Self>) {
@@ -180,7 +212,7 @@ impl Worker {
             let accepted = tokio::select! {
                 biased;
                 accepted = socket.accept() => accepted,
-                _ = phase.changed() => break,
+                _ = phase.wait_for(|p| *p != Phase::Serving) => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -193,7 +225,8 @@ impl Worker {
                     if is_exhaustion(&error) {
                         self.counters.paused_without_descriptors.add(1);
                         tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "accepting pauses");
-                        tokio::time::sleep(pause).await;
+                        let ends = phase.wait_for(|p| *p != Phase::Serving);
+                        let _ = tokio::time::timeout(pause, ends).await;
                         pause = (pause * 2).min(Duration::from_secs(1));
                     }
                 }
@@ -208,6 +241,7 @@ impl Worker {
     fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<TlsAcceptor>) {
         // Fails only on a connection that is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
+        let stream = Wire::new(stream);
         let guard = Open::new(self);
         let worker = guard.0.clone();
         // Two tasks of their own, because an idle one holds the size of the larger.
@@ -273,6 +307,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters.open.sub(1);
         self.0.connections.set(self.0.connections.get() - 1);
+        if self.0.connections.get() == 0 {
+            self.0.gone.notify_one();
+        }
         self.0.shared.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -31,6 +31,8 @@ pub enum Fault {
     TooManyFields,
     #[error("the head is longer than edge.limits.header_bytes")]
     HeadTooLong,
+    #[error("Connection lists more options than any message needs")]
+    TooManyOptions,
     #[error("there is no Host field")]
     HostMissing,
     #[error("there are several Host fields")]
@@ -71,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them; the index of each is its discriminant.
-    pub const ALL: [Self; 31] = {
+    pub const ALL: [Self; 32] = {
         use Fault::*;
         [
             RequestLine,
@@ -87,6 +89,7 @@ impl Fault {
             BareLineFeed,
             TooManyFields,
             HeadTooLong,
+            TooManyOptions,
             HostMissing,
             HostRepeated,
             HostInvalid,
@@ -137,6 +140,7 @@ impl Fault {
             Self::BareLineFeed => "bare_line_feed",
             Self::TooManyFields => "header_count",
             Self::HeadTooLong => "header_bytes",
+            Self::TooManyOptions => "connection_options",
             Self::HostMissing => "host_missing",
             Self::HostRepeated => "host_repeated",
             Self::HostInvalid => "host_invalid",

@@ -63,6 +63,8 @@ pub struct Fields {
     pub list: Vec<Field>,
     /// Names that `Connection` listed.
     pub named: Vec<Span>,
+    /// How many options it listed in all.
+    options: usize,
     pub close: bool,
     pub keep_alive: bool,
     pub content_length: Option<u64>,
@@ -79,6 +81,8 @@ pub enum FirstLine {
     Status,
 }
 
+/// Options that `Connection` may list, in all its fields: each field of a head is compared with each of them.
+const CONNECTION_OPTIONS: usize = 32;
 /// Heads with up to this many fields are parsed without allocating.
 const FIELDS_ON_STACK: usize = 128;
 
@@ -150,7 +154,7 @@ impl Fields {
                 }
                 self.chunked = true;
             }
-            Known::Connection => self.note_connection(buffer, value),
+            Known::Connection => self.note_connection(buffer, value)?,
             Known::Expect => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Fault::Expectation);
@@ -164,16 +168,21 @@ impl Fields {
         Ok(())
     }
 
-    fn note_connection(&mut self, buffer: &[u8], value: &[u8]) {
-        for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+    fn note_connection(&mut self, buffer: &[u8], value: &[u8]) -> Result<(), Fault> {
+        for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|o| !o.is_empty()) {
+            self.options += 1;
+            if self.options > CONNECTION_OPTIONS {
+                return Err(Fault::TooManyOptions);
+            }
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
-            } else if !option.is_empty() {
+            } else {
                 self.named.push(Span::within(buffer, option));
             }
         }
+        Ok(())
     }
 
     /// What the fields say about the body's length, before the rules of either direction.

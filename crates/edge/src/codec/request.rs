@@ -30,7 +30,8 @@ pub struct RequestHead {
     /// In origin form, or `*`. Empty stands for `/`: absolute form without a path.
     pub target: Span,
     pub version: Version,
-    /// With its port, if any. Of the target if that is in absolute form (RFC 9112 section 3.2.2).
+    /// With its port, if any. Of the target if that is in absolute form (RFC 9112 section 3.2.2). Empty only in
+    /// HTTP/1.0, where a request need not name one.
     pub host: Span,
     pub body: BodyLength,
     pub persists: bool,
@@ -138,12 +139,11 @@ impl RequestHead {
 
     /// What the fields must fulfil together.
     fn judge(&mut self, text: &[u8]) -> Result<(), Fault> {
-        let host = self.fields.host.ok_or(Fault::HostMissing)?;
-        if !grammar::is_host(host.of(text)) {
-            return Err(Fault::HostInvalid);
-        }
-        if self.host == Span::default() {
-            self.host = host;
+        match self.fields.host {
+            Some(host) if !grammar::is_host(host.of(text)) => return Err(Fault::HostInvalid),
+            Some(host) if self.host == Span::default() => self.host = host,
+            None if self.version == Version::Http11 => return Err(Fault::HostMissing),
+            _ => {}
         }
         self.body = self.fields.body_length(self.version)?.unwrap_or(BodyLength::None);
         if self.body == BodyLength::Length(0) {

@@ -26,7 +26,8 @@ pub struct RequestSpans {
     pub host: Span,
 }
 
-/// Appends the request for a server, in origin form and HTTP/1.1. `buffer` is what `head` was parsed from.
+/// Appends the request for a server, in origin form and HTTP/1.1, with an empty `Host` if the client named none
+/// (RFC 9110 section 7.2). `buffer` is what `head` was parsed from.
 pub fn write_request(
     out: &mut Vec<u8>,
     head: &RequestHead,
@@ -72,8 +73,10 @@ pub fn write_request(
     out.extend_from_slice(from.client.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(from.scheme.as_bytes());
-    out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-    out.extend_from_slice(host);
+    if !host.is_empty() {
+        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+        out.extend_from_slice(host);
+    }
     out.extend_from_slice(b"\r\nX-Request-Id: ");
     out.extend_from_slice(from.request_id.as_bytes());
     out.extend_from_slice(b"\r\n\r\n");

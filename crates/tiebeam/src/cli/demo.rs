@@ -1,16 +1,13 @@
 //! `tiebeam demo`: its arguments, and what it prints at the end.
 
-use std::io::{ErrorKind, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tiebeam_topology::Durability;
 
 use super::WrongUse;
 use crate::demo::{Fault, Options};
-
-/// How the file of a demo begins.
-const HEADER: &str = "# Written by `tiebeam demo`.";
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -44,51 +41,28 @@ fn durability(text: &str) -> Result<Durability, String> {
     }
 }
 
-/// Whether a file is not there or a demo's: it is written anew, and no one else's may be lost by that.
-fn own(file: &Path) -> Result<(), WrongUse> {
-    match std::fs::read_to_string(file) {
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
-        Ok(text) if text.starts_with(HEADER) => Ok(()),
-        _ => Err(WrongUse(format!(
-            "{} was not written by a demo and is left as it is: give --keep a folder of its own",
-            file.display()
-        ))),
-    }
-}
-
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    tiebeam_postgres::find_binaries().map_err(|e| WrongUse(e.to_string()))?;
-    if let Some(folder) = &arguments.keep {
-        own(&folder.join("tiebeam.toml"))?;
-    }
+    tiebeam_postgres::find_binaries(None).map_err(|e| WrongUse(e.to_string()))?;
     let headless = arguments.headless || !std::io::stdout().is_terminal();
-    let receipt = crate::demo::run(Options {
+    let ended = crate::demo::run(Options {
         seconds: arguments.seconds.or(headless.then_some(30)),
         drills: arguments.drills,
         keep: arguments.keep,
         headless,
         durability: arguments.durability,
     })?;
+    let Some(receipt) = ended.receipt else {
+        return ended.failed.map_or(Ok(ExitCode::SUCCESS), Err);
+    };
+    // Whatever ended the run: what it measured is said.
     if arguments.json {
         super::say(serde_json::to_string(&receipt)?);
     } else {
         super::say(receipt.words());
     }
-    Ok(if receipt.well() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_file_of_a_demo_is_written_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("tiebeam.toml");
-        assert!(own(&file).is_ok());
-        std::fs::write(&file, format!("{HEADER}\n[cluster]\n")).unwrap();
-        assert!(own(&file).is_ok());
-        std::fs::write(&file, "[cluster]\nname = \"shop\"\n").unwrap();
-        assert!(own(&file).unwrap_err().to_string().contains("was not written by a demo"));
+    if let Some(failed) = &ended.failed {
+        super::complain(super::whole(failed));
     }
+    let well = receipt.well() && ended.failed.is_none();
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -16,7 +16,7 @@ use axum::routing::get;
 use axum::{Form, Json, Router};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, Row};
 
 /// Connections to the database: a small application's usual number.
 const POOL_SIZE: usize = 16;
@@ -120,7 +120,7 @@ impl IntoResponse for Failure {
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct Numbered {
     n: i64,
 }
 
@@ -133,22 +133,45 @@ pub struct Written {
     /// The PostgreSQL that committed the row.
     pub writer: String,
     /// The PostgreSQL that then answered a read of the same session; `None` if that read failed.
-    pub reader: Option<String>,
+    pub reader: Option<Reader>,
     /// That read saw the row.
     pub seen: bool,
 }
 
-async fn write_row(State(app): State<Arc<App>>, Query(row): Query<Row>) -> Result<Json<Written>, Failure> {
+/// The PostgreSQL that answered a read, by its own words.
+#[derive(Serialize, Deserialize)]
+pub struct Reader {
+    /// Its `cluster_name`: the node's name.
+    pub name: String,
+    /// It was a hot standby when it answered.
+    pub replica: bool,
+}
+
+/// The columns of a [`Reader`].
+const READER: &str = "current_setting('cluster_name'), current_setting('in_hot_standby') = 'on'";
+
+impl Reader {
+    /// From the columns [`READER`], the first of a row.
+    fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self { name: row.try_get(0)?, replica: row.try_get(1)? })
+    }
+}
+
+async fn write_row(
+    State(app): State<Arc<App>>,
+    Query(row): Query<Numbered>,
+) -> Result<Json<Written>, Failure> {
     let client = app.pool.get().await?;
     let insert = "INSERT INTO rows (n) VALUES ($1) RETURNING current_setting('cluster_name')";
-    let writer = client.query_one(&client.prepare_cached(insert).await?, &[&row.n]).await?.try_get(0)?;
-    // The row is committed from here on: whatever happens to the read, the answer says so.
-    let read = "SELECT current_setting('cluster_name'), EXISTS (SELECT 1 FROM rows WHERE n = $1)";
-    let back = async { client.query_one(&client.prepare_cached(read).await?, &[&row.n]).await }.await;
-    let (reader, seen) = match back {
-        Ok(back) => (Some(back.try_get(0)?), back.try_get(1)?),
-        Err(_) => (None, true),
+    let written = client.query_one(&client.prepare_cached(insert).await?, &[&row.n]).await?;
+    // The row is committed from here on: whatever happens now, the answer says so.
+    let writer = written.try_get(0).unwrap_or_default();
+    let read = format!("SELECT {READER}, EXISTS (SELECT 1 FROM rows WHERE n = $1)");
+    let back = async {
+        let back = client.query_one(&client.prepare_cached(&read).await?, &[&row.n]).await?;
+        Ok::<_, tokio_postgres::Error>((Some(Reader::of(&back)?), back.try_get(2)?))
     };
+    let (reader, seen) = back.await.unwrap_or((None, true));
     Ok(Json(Written { n: row.n, app: app.name.clone(), writer, reader, seen }))
 }
 
@@ -157,14 +180,14 @@ async fn write_row(State(app): State<Arc<App>>, Query(row): Query<Row>) -> Resul
 pub struct Count {
     pub rows: i64,
     pub app: String,
-    pub reader: String,
+    pub reader: Reader,
 }
 
 async fn count_rows(State(app): State<Arc<App>>) -> Result<Json<Count>, Failure> {
     let client = app.pool.get().await?;
-    let text = "SELECT coalesce(max(n), 0), current_setting('cluster_name') FROM rows";
-    let row = client.query_one(&client.prepare_cached(text).await?, &[]).await?;
-    Ok(Json(Count { rows: row.try_get(0)?, app: app.name.clone(), reader: row.try_get(1)? }))
+    let text = format!("SELECT {READER}, coalesce(max(n), 0) FROM rows");
+    let row = client.query_one(&client.prepare_cached(&text).await?, &[]).await?;
+    Ok(Json(Count { rows: row.try_get(2)?, app: app.name.clone(), reader: Reader::of(&row)? }))
 }
 
 #[derive(Deserialize)]

@@ -104,6 +104,11 @@ pub fn complain(text: impl fmt::Display) {
     let _ = writeln!(err, "{}error:{} {text}", red.0, red.1);
 }
 
+/// More talk for people, on stderr.
+pub fn talk(text: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// Data for people or machines, on stdout. A closed pipe (`| head`) is not an error.
 pub fn say(text: impl fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::http::{Client, NoAnswer};
 use super::receipt::Tally;
-use crate::cli::demo_app::{Count, Written};
+use crate::cli::demo_app::{Count, Reader, Written};
 
 /// The longest that the client waits for one answer: more than the routers hold a write.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -29,6 +29,9 @@ const READERS: usize = 4;
 /// Between two requests of one of them, so that a small machine has time for the cluster itself.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Between two tries to see the first page.
+const PAGE_EVERY: Duration = Duration::from_millis(200);
+
 /// An answer with status 200 that is not what the application says.
 const NOT_THE_APP: &str = "an answer that is not the application's";
 
@@ -36,13 +39,11 @@ const NOT_THE_APP: &str = "an answer that is not the application's";
 pub struct Notes {
     tally: Mutex<Tally>,
     started: Instant,
-    /// The primary as the nodes name it: a read that it answered is a read from the primary.
-    pub primary: watch::Sender<Option<NodeName>>,
 }
 
 impl Notes {
     pub fn new() -> Self {
-        Self { tally: Mutex::default(), started: Instant::now(), primary: watch::Sender::new(None) }
+        Self { tally: Mutex::default(), started: Instant::now() }
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -61,10 +62,9 @@ impl Notes {
         });
     }
 
-    fn read_by(&self, reader: &str) {
-        let primary = self.primary.borrow().as_ref().is_some_and(|p| p.as_str() == reader);
-        self.with(|t| match reader.parse::<NodeName>() {
-            Ok(node) if !primary => *t.reads.entry(node).or_default() += 1,
+    fn read_by(&self, reader: &Reader) {
+        self.with(|t| match reader.name.parse::<NodeName>() {
+            Ok(node) if reader.replica => *t.reads.entry(node).or_default() += 1,
             _ => t.primary_reads += 1,
         });
     }
@@ -187,15 +187,17 @@ impl Session {
     }
 }
 
-/// Whether some edge answers with the application's page.
-pub async fn first_page(edges: &[SocketAddr]) -> bool {
-    for &edge in edges {
-        let answer = Client::new(edge).ask(Method::GET, "/", Duration::from_secs(1)).await;
-        if answer.is_ok_and(|(status, _)| status == StatusCode::OK) {
-            return true;
+/// Asks until some edge answers with the application's page.
+pub async fn first_page(edges: &[SocketAddr]) {
+    loop {
+        for &edge in edges {
+            let answer = Client::new(edge).ask(Method::GET, "/", Duration::from_secs(1)).await;
+            if answer.is_ok_and(|(status, _)| status == StatusCode::OK) {
+                return;
+            }
         }
+        tokio::time::sleep(PAGE_EVERY).await;
     }
-    false
 }
 
 /// Every row that is there, read through the first edge that answers, patiently: this is the proof.

@@ -1,6 +1,7 @@
 //! A plain HTTP client over hyper, for the demo's load and for what it asks the nodes: one kept connection, and errors
 //! that say whether the request was ever sent.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ const ANSWER_BYTES: usize = 8 << 20;
 pub enum NoAnswer {
     /// Nothing was sent: trying elsewhere is safe.
     #[error("{0} does not take connections: {1}")]
-    Unsent(SocketAddr, std::io::Error),
+    Unsent(SocketAddr, io::Error),
     /// The request was sent, or may have been.
     #[error("{0} did not answer: {1}")]
     Broken(SocketAddr, String),
@@ -72,8 +73,16 @@ impl Client {
             .body(Empty::new())
             .map_err(|e| broken(e.to_string()))?;
         let exchange = async {
-            connection.ready().await.map_err(|e| broken(e.to_string()))?;
-            let answer = connection.send_request(request).await.map_err(|e| broken(e.to_string()))?;
+            // A kept connection that the other side has just closed gives the request back: then it was never sent.
+            let answer = connection.try_send_request(request).await.map_err(|mut failed| {
+                let unsent = failed.take_message().is_some();
+                let error = failed.into_error();
+                if unsent {
+                    NoAnswer::Unsent(self.address, io::Error::other(error))
+                } else {
+                    broken(error.to_string())
+                }
+            })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
             Ok((status, body.map_err(|e| broken(e.to_string()))?.to_bytes()))
@@ -89,11 +98,11 @@ impl Client {
         let unsent = |e| NoAnswer::Unsent(self.address, e);
         let stream = timeout(CONNECT_TIME, TcpStream::connect(self.address))
             .await
-            .map_err(|_| unsent(std::io::ErrorKind::TimedOut.into()))?
+            .map_err(|_| unsent(io::ErrorKind::TimedOut.into()))?
             .map_err(unsent)?;
         stream.set_nodelay(true).map_err(unsent)?;
         let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| unsent(std::io::Error::other(e)))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| unsent(io::Error::other(e)))?;
         // It ends by itself when the sender is dropped or the peer closes.
         tokio::spawn(connection);
         Ok(sender)

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Method;
+use hyper::{Method, StatusCode};
 use tiebeam_topology::{Cluster, NodeName, Role};
 use tiebeam_watch::{DatabaseView, ServerState, View};
 use tokio::sync::watch;
 
-use super::client::Notes;
 use super::http::Client;
 
 const EVERY: Duration = Duration::from_millis(200);
@@ -27,42 +26,38 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// A counter that went down began anew.
-    fn count_out_of_turn(&mut self, node: &NodeName, now: u64) {
+    /// Takes the count of a node's own edge from the view of that node: what others know of it is older, and an older
+    /// count after a newer one would look like a restart. A counter that went down began anew.
+    fn count_out_of_turn(&mut self, node: &NodeName, own: &View) {
+        let Some(edge) = own.nodes.get(node).and_then(|n| n.edge.as_ref()) else { return };
+        let now: u64 = edge.pools.iter().map(|p| p.out_of_turn_total).sum();
         let before = self.last_out_of_turn.insert(node.clone(), now).unwrap_or(0);
         self.out_of_turn += if now >= before { now - before } else { now };
     }
 }
 
 /// Asks forever; end it by aborting its task.
-pub async fn observe(cluster: Cluster, notes: Arc<Notes>, seen: watch::Sender<Seen>) {
+pub async fn observe(cluster: Cluster, seen: watch::Sender<Seen>) {
     let addresses = cluster.nodes.keys().filter_map(|n| Some((n.clone(), cluster.console_address(n)?)));
     let mut clients: Vec<(NodeName, Client)> =
         addresses.map(|(n, at): (_, SocketAddr)| (n, Client::new(at))).collect();
     loop {
         let mut newest: Option<View> = None;
-        for (_, client) in &mut clients {
-            let Ok((status, body)) = client.ask(Method::GET, "/view.json", ANSWER_TIME).await else {
-                continue;
-            };
+        for (node, client) in &mut clients {
+            let answer = client.ask(Method::GET, "/view.json", ANSWER_TIME).await;
+            let Ok((StatusCode::OK, body)) = answer else { continue };
             let Ok(view) = serde_json::from_slice::<View>(&body) else { continue };
+            seen.send_modify(|s| s.count_out_of_turn(node, &view));
             // A node without a quorum knows less than one with it.
             let better = newest.as_ref().is_none_or(|n| {
                 (view.ledger.quorum, view.ledger.revision) > (n.ledger.quorum, n.ledger.revision)
             });
-            if status.is_success() && better {
+            if better {
                 newest = Some(view);
             }
         }
         if let Some(view) = newest {
-            notes.primary.send_replace(view.database.as_ref().and_then(|d| d.primary.clone()));
-            seen.send_modify(|s| {
-                for (node, edge) in view.edges_alive() {
-                    let now = edge.pools.iter().map(|p| p.out_of_turn_total).sum();
-                    s.count_out_of_turn(node, now);
-                }
-                s.view = Some(Arc::new(view));
-            });
+            seen.send_modify(|s| s.view = Some(Arc::new(view)));
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -107,14 +102,22 @@ pub fn missing(view: Option<&View>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tiebeam_watch::{EdgeView, NodeView, PoolView};
+
     use super::*;
 
     #[test]
     fn counts_go_on_over_a_restart() {
         let mut seen = Seen::default();
         let a: NodeName = "a".parse().unwrap();
+        let mut own = View::new("demo".parse().unwrap(), a.clone(), 0);
+        own.nodes.insert(a.clone(), NodeView::silent([127, 0, 0, 1].into(), [Role::Edge].into()));
+        seen.count_out_of_turn(&a, &own);
         for count in [2, 5, 1, 1] {
-            seen.count_out_of_turn(&a, count);
+            let pool = PoolView { name: "web".into(), out_of_turn_total: count, servers: Vec::new() };
+            let edge = EdgeView { pools: vec![pool], ..EdgeView::default() };
+            own.nodes.get_mut(&a).unwrap().edge = Some(edge);
+            seen.count_out_of_turn(&a, &own);
         }
         assert_eq!(seen.out_of_turn, 6);
     }

@@ -17,7 +17,9 @@ use crate::cli::WrongUse;
 /// Between the death of a node's daemon and its next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(1500);
 /// How long a stopped node may take before it is killed.
-const STOP_TIME: Duration = Duration::from_secs(12);
+pub const STOP_TIME: Duration = Duration::from_secs(12);
+/// Lines of a node's log that are shown when it did not go well.
+const LOG_LINES: usize = 12;
 
 pub struct Processes {
     pub layout: Layout,
@@ -107,27 +109,39 @@ impl Processes {
         kill_all(|all| belonging(all, root, &folder));
     }
 
-    /// Ends everything: first by asking, then by force.
-    pub async fn stop(&mut self) {
+    /// Tells every node to end in order, and starts none any more. [`Processes::end`] comes after it.
+    pub fn ask_to_end(&mut self) {
         self.stopping = true;
-        for daemon in self.nodes.values() {
-            if let Daemon::Running(child) = daemon
-                && let Some(pid) = child.id()
-            {
-                signal(pid as i32, libc::SIGTERM);
-            }
-        }
-        let until = tokio::time::Instant::now() + STOP_TIME;
-        for daemon in self.nodes.values_mut() {
-            if let Daemon::Running(child) = daemon {
-                let _ = tokio::time::timeout_at(until, child.wait()).await;
-            }
-        }
-        self.end();
+        self.nodes.keys().filter_map(|n| self.daemon_pid(n)).for_each(|pid| signal(pid, libc::SIGTERM));
+    }
+
+    /// Whether a node's daemon still runs.
+    pub fn any_runs(&mut self) -> bool {
+        self.nodes.values_mut().any(|daemon| match daemon {
+            Daemon::Running(child) => matches!(child.try_wait(), Ok(None)),
+            Daemon::StartsAt(_) => false,
+        })
+    }
+
+    /// The end of every node's log.
+    pub fn last_words(&self) -> Vec<String> {
+        let logs = self.nodes.keys().map(|n| (n, tail(&self.log(n))));
+        logs.filter(|(_, text)| !text.is_empty())
+            .map(|(n, text)| format!("the log of {n} ends:\n{text}"))
+            .collect()
+    }
+
+    fn log(&self, node: &NodeName) -> PathBuf {
+        self.layout.folder.join(node.as_str()).join("node.log")
+    }
+
+    /// Whether a process is one of the demo's own.
+    pub fn owns(&self, pid: i32) -> bool {
+        descendants(&processes(), std::process::id() as i32).contains(&pid)
     }
 
     /// Kills what is left and removes the temporary folder. Safe to call again.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         self.stopping = true;
         let me = std::process::id() as i32;
         kill_all(|all| descendants(all, me));
@@ -253,5 +267,5 @@ pub fn signal(pid: i32, signal: i32) {
 fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }

@@ -16,12 +16,10 @@ pub struct Tally {
     pub reads: BTreeMap<NodeName, u64>,
     pub primary_reads: u64,
     pub stale_reads: u64,
-    /// Rows whose write was acknowledged.
-    pub acknowledged: BTreeSet<i64>,
+    /// Rows whose write was acknowledged and when, in the order of that.
+    pub acknowledged: Vec<(i64, u64)>,
     /// Writes that were sent and got no clear answer: they may be there or not.
     pub unknown: u64,
-    /// When each write was acknowledged, in order.
-    acknowledged_at_ms: Vec<u64>,
     /// When each request failed, in order.
     failed_at_ms: Vec<u64>,
     /// Why requests failed, in the words of whoever said so, and how often.
@@ -40,8 +38,7 @@ pub struct Requests {
 
 impl Tally {
     pub fn acknowledge(&mut self, row: i64, at_ms: u64) {
-        self.acknowledged.insert(row);
-        self.acknowledged_at_ms.push(at_ms);
+        self.acknowledged.push((row, at_ms));
     }
 
     pub fn fail(&mut self, at_ms: u64, why: String) {
@@ -54,7 +51,7 @@ impl Tally {
     /// The longest time without an acknowledged write that begins at or after `from_ms` and before `until_ms`; the
     /// fault itself counts as a beginning. A gap that has not ended by `until_ms` counts as it stands.
     pub fn longest_gap_ms(&self, from_ms: u64, until_ms: u64) -> u64 {
-        let inside = self.acknowledged_at_ms.iter().copied().filter(|&t| from_ms < t && t < until_ms);
+        let inside = self.acknowledged.iter().map(|a| a.1).filter(|&t| from_ms < t && t < until_ms);
         let mut last = from_ms;
         let mut longest = 0;
         for at in inside.chain([until_ms]) {
@@ -66,16 +63,16 @@ impl Tally {
 
     /// Whether a write was acknowledged at or after this moment.
     pub fn acknowledged_since(&self, from_ms: u64) -> bool {
-        self.acknowledged_at_ms.last().is_some_and(|&t| t >= from_ms)
+        self.acknowledged.last().is_some_and(|a| a.1 >= from_ms)
     }
 
     pub fn failed_between(&self, from_ms: u64, until_ms: u64) -> u64 {
         self.failed_at_ms.iter().filter(|&&t| from_ms <= t && t < until_ms).count() as u64
     }
 
-    /// Acknowledged rows that are not among those read back.
-    pub fn lost<'a>(&'a self, found: &'a BTreeSet<i64>) -> impl Iterator<Item = i64> + 'a {
-        self.acknowledged.difference(found).copied()
+    /// When each row was acknowledged that is not among those read back.
+    fn lost_ms<'a>(&'a self, found: &'a BTreeSet<i64>) -> impl Iterator<Item = u64> + 'a {
+        self.acknowledged.iter().filter(|(row, _)| !found.contains(row)).map(|(_, at_ms)| *at_ms)
     }
 }
 
@@ -120,8 +117,9 @@ pub struct Drill {
     /// Of the rows that were acknowledged when the drill was over, those that the end did not find.
     pub lost: u64,
     pub epoch: [Epoch; 2],
+    /// When it was over, milliseconds since the run's start.
     #[serde(skip)]
-    pub acknowledged_before: BTreeSet<i64>,
+    pub over_ms: u64,
 }
 
 impl Receipt {
@@ -132,15 +130,11 @@ impl Receipt {
         out_of_turn: u64,
         found: Option<&BTreeSet<i64>>,
     ) -> Self {
-        let mut counted = BTreeSet::new();
-        for drill in &mut drills {
+        for at_ms in found.into_iter().flat_map(|found| tally.lost_ms(found)) {
             // A row is charged to the first drill that was over when it was already acknowledged.
-            let lost: BTreeSet<i64> = match found {
-                Some(found) => drill.acknowledged_before.difference(found).copied().collect(),
-                None => BTreeSet::new(),
-            };
-            drill.lost = lost.difference(&counted).count() as u64;
-            counted.extend(lost);
+            if let Some(drill) = drills.iter_mut().find(|d| at_ms <= d.over_ms) {
+                drill.lost += 1;
+            }
         }
         Self {
             requests: tally.requests,
@@ -150,7 +144,7 @@ impl Receipt {
             writes: Writes {
                 acknowledged: tally.acknowledged.len() as u64,
                 unknown: tally.unknown,
-                lost: found.map(|found| tally.lost(found).count() as u64),
+                lost: found.map(|found| tally.lost_ms(found).count() as u64),
             },
             drills,
         }
@@ -217,7 +211,7 @@ mod tests {
         tally
     }
 
-    fn drill(before: impl IntoIterator<Item = i64>) -> Drill {
+    fn drill(over_ms: u64) -> Drill {
         Drill {
             name: "kill-primary".into(),
             node: "a".parse().unwrap(),
@@ -225,7 +219,7 @@ mod tests {
             failed_requests: 0,
             lost: 0,
             epoch: [Epoch(1), Epoch(2)],
-            acknowledged_before: before.into_iter().collect(),
+            over_ms,
         }
     }
 
@@ -242,9 +236,11 @@ mod tests {
     fn a_row_that_is_gone_is_lost_and_charged_once() {
         let t = tally(&[1, 2, 3, 4]);
         let found: BTreeSet<i64> = [0, 2, 3, 99].into();
-        let receipt = Receipt::new(&t, vec![drill([0]), drill([0, 1]), drill([0, 1, 2])], 0, Some(&found));
+        let receipt = Receipt::new(&t, vec![drill(1), drill(2), drill(3)], 0, Some(&found));
         assert_eq!(receipt.writes.lost, Some(1));
         assert_eq!(receipt.drills.iter().map(|d| d.lost).collect::<Vec<_>>(), [0, 1, 0]);
+        let late = Receipt::new(&t, vec![drill(1)], 0, Some(&found));
+        assert_eq!((late.writes.lost, late.drills[0].lost), (Some(1), 0), "lost after the last drill");
         assert!(!receipt.well());
     }
 
@@ -252,17 +248,17 @@ mod tests {
     fn only_a_proof_is_well() {
         let t = tally(&[1, 2]);
         let all: BTreeSet<i64> = [0, 1].into();
-        assert!(Receipt::new(&t, vec![drill([0])], 0, Some(&all)).well());
+        assert!(Receipt::new(&t, vec![drill(1)], 0, Some(&all)).well());
         assert!(!Receipt::new(&t, vec![], 0, None).well(), "not read back");
         assert!(!Receipt::new(&Tally::default(), vec![], 0, Some(&all)).well(), "nothing was written");
-        let mut stuck = drill([]);
+        let mut stuck = drill(1);
         stuck.recovered_ms = None;
         assert!(!Receipt::new(&t, vec![stuck], 0, Some(&all)).well(), "did not recover");
     }
 
     #[test]
     fn the_receipt_has_the_shape_that_scripts_read() {
-        let receipt = Receipt::new(&tally(&[5]), vec![drill([0])], 0, Some(&[0].into()));
+        let receipt = Receipt::new(&tally(&[5]), vec![drill(1)], 0, Some(&[0].into()));
         assert_eq!(
             serde_json::to_string(&receipt).unwrap(),
             r#"{"requests":{"sent":0,"ok":0,"failed":0},"round_robin":{"counts":{},"out_of_turn":0},"reads":{"primary":0,"replicas":{}},"stale_reads":0,"writes":{"acknowledged":1,"unknown":0,"lost":0},"drills":[{"name":"kill-primary","node":"a","recovered_ms":1,"failed_requests":0,"lost":0,"epoch":[1,2]}]}"#

@@ -6,12 +6,14 @@ use std::time::Instant;
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::widgets::Paragraph;
 use tiebeam_topology::Cluster;
 
 use super::client::Notes;
 use super::drills::{Fault, Running};
 use super::observer::Seen;
 use super::receipt::Drill;
+use crate::cli::talk;
 
 mod picture;
 
@@ -28,6 +30,8 @@ pub struct Screen {
     said: String,
     console: String,
     page: String,
+    /// Said on stderr once the terminal is a plain one again.
+    notes: Vec<String>,
 }
 
 impl Screen {
@@ -38,7 +42,8 @@ impl Screen {
         let http = cluster.edge.as_ref().and_then(|e| e.http);
         let page = http.map_or(String::new(), |p| format!("http://127.0.0.1:{p}/"));
         let terminal = if headless { None } else { Some(open_terminal()?) };
-        let mut screen = Self { terminal, started: Instant::now(), said: String::new(), console, page };
+        let (started, said, notes) = (Instant::now(), String::new(), Vec::new());
+        let mut screen = Self { terminal, started, said, console, page, notes };
         screen.progress(&format!("three nodes start in {}", folder.display()));
         screen.progress(&format!("the page {}  the console {}", screen.page, screen.console));
         Ok(screen)
@@ -47,9 +52,18 @@ impl Screen {
     /// Something happened that a person wants to know.
     pub fn progress(&mut self, text: &str) {
         if self.terminal.is_none() {
-            eprintln!("{:6.1} s  {text}", self.started.elapsed().as_secs_f32());
+            talk(format_args!("{:6.1} s  {text}", self.started.elapsed().as_secs_f32()));
         }
         self.said = text.to_owned();
+    }
+
+    /// Something that must still be there to read when the demo has ended.
+    pub fn note(&mut self, text: String) {
+        if self.terminal.is_none() {
+            talk(text);
+        } else {
+            self.notes.push(text);
+        }
     }
 
     /// What the start waits for; said once for each thing.
@@ -71,29 +85,41 @@ impl Screen {
         ));
     }
 
-    /// Draws the state and takes one key, if there is a terminal.
+    /// Draws the state and takes one key, if there is a terminal. A terminal that is gone is one that was closed.
     pub fn draw(
         &mut self,
         seen: &Seen,
         notes: &Notes,
-        running: Option<&Running>,
+        drills: (Option<&Running>, usize),
         done: &[Drill],
-    ) -> anyhow::Result<Option<Key>> {
-        let Some(terminal) = &mut self.terminal else { return Ok(None) };
+    ) -> Option<Key> {
+        let terminal = self.terminal.as_mut()?;
         let lines = notes.with(|tally| {
             let links = (self.page.as_str(), self.console.as_str());
-            picture::lines(seen.view.as_deref(), tally, seen.out_of_turn, running, done, &self.said, links)
+            picture::lines(seen.view.as_deref(), tally, seen.out_of_turn, drills, done, &self.said, links)
         });
-        terminal.draw(|frame| frame.render_widget(ratatui::widgets::Paragraph::new(lines), frame.area()))?;
-        key()
+        let drawn = terminal.draw(|frame| frame.render_widget(Paragraph::new(lines), frame.area()));
+        match drawn.and_then(|_| key()) {
+            Ok(key) => key,
+            Err(error) => {
+                self.close();
+                self.progress(&format!("the terminal is gone ({error}): the demo ends"));
+                Some(Key::Quit)
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if self.terminal.take().is_some() {
+            ratatui::restore();
+        }
+        self.notes.drain(..).for_each(talk);
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        if self.terminal.take().is_some() {
-            ratatui::restore();
-        }
+        self.close();
     }
 }
 
@@ -103,7 +129,7 @@ fn open_terminal() -> anyhow::Result<Terminal<CrosstermBackend<std::io::Stdout>>
 }
 
 /// A key that was pressed, without waiting.
-fn key() -> anyhow::Result<Option<Key>> {
+fn key() -> std::io::Result<Option<Key>> {
     while event::poll(std::time::Duration::ZERO)? {
         let Event::Key(key) = event::read()? else { continue };
         if key.kind != KeyEventKind::Press {

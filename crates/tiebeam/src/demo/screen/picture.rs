@@ -18,7 +18,7 @@ pub fn lines<'a>(
     view: Option<&View>,
     tally: &Tally,
     out_of_turn: u64,
-    running: Option<&Running>,
+    (running, waiting): (Option<&Running>, usize),
     done: &[Drill],
     said: &str,
     (page, console): (&str, &str),
@@ -43,10 +43,15 @@ pub fn lines<'a>(
         Span::from("lost: counted at the end").dim(),
     ]));
     lines.push(Line::default());
-    let state = match running {
-        Some(r) => format!(" {} on {} ...", r.fault, r.node).fg(Color::Yellow).bold(),
-        None => format!(" {said}").dim(),
-    };
+    let mut state = vec![Span::from(" ")];
+    if let Some(r) = running {
+        state.push(format!("{} on {} ...  ", r.fault, r.node).fg(Color::Yellow).bold());
+    }
+    if waiting > 0 {
+        state.push(format!("{waiting} more to come  ").fg(Color::Yellow));
+    }
+    let said = said.replace(|c: char| c.is_control(), " ");
+    state.push(said.dim());
     lines.push(Line::from(state));
     for d in done.iter().rev().take(DRILLS_SHOWN) {
         let result = match d.recovered_ms {

@@ -1,0 +1,312 @@
+//! One attempt at one server: the request up, the answer down, both in one task.
+//!
+//! It says how it ended and decides nothing about another attempt: [`crate::forward`] does.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use crate::answer::{Answered, End};
+use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
+use crate::clock::Stall;
+use crate::codec::{
+    BodyDecoder, BodyLength, Fault, Method, Progress, ResponseExtras, Version, write_response,
+};
+use crate::connection::{Connection, Request};
+use crate::counters::Reason;
+use crate::exchange::{Pump, PumpError};
+use crate::servers::Server;
+use crate::wire::Io;
+
+/// Interim answers to one request that are passed on.
+const INTERIM_ANSWERS: u32 = 16;
+
+/// Why an attempt brought no answer.
+pub enum Lost {
+    /// The server closed or reset before a byte of its answer.
+    Closed,
+    Bad(Fault),
+    Silent,
+    /// The client's body is malformed or too long.
+    Client(Fault),
+    ClientSlow,
+    /// Nobody is there to be told: the client left or reads nothing, or the edge ends.
+    Unanswered(Reason),
+}
+
+/// One attempt: both pumps and what they work on.
+pub struct Attempt<'c, S> {
+    connection: &'c mut Connection<S>,
+    request: &'c Request,
+    up: &'c mut Pump,
+    /// The request is wholly sent; or the server takes no more of it.
+    is_up_done: bool,
+    is_up_broken: bool,
+    server: TcpStream,
+    buffer: Buffer,
+    down: Pump,
+    interim: u32,
+    has_taken_interim: bool,
+    /// Bytes of the answer until its head was whole.
+    pub received: u64,
+    /// Bytes of the answer's heads.
+    head_bytes: u64,
+    pub first_byte: Option<Instant>,
+}
+
+/// What the head of the final answer said.
+#[derive(Clone, Copy)]
+pub struct Begun {
+    status: u16,
+    server_persists: bool,
+    client_persists: bool,
+}
+
+impl<'c, S: Io> Attempt<'c, S> {
+    pub fn new(
+        connection: &'c mut Connection<S>,
+        request: &'c Request,
+        up: &'c mut Pump,
+        server: TcpStream,
+    ) -> Self {
+        let mut buffer = Buffer::default();
+        connection.worker.buffers.lend(&mut buffer);
+        if matches!(request.body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
+            connection.buffer.grow(LONG_BUFFER_BYTES);
+        }
+        let down = Pump::new(Vec::new(), BodyDecoder::UntilClose, false, u64::MAX);
+        Self {
+            connection,
+            request,
+            up,
+            is_up_done: false,
+            is_up_broken: false,
+            server,
+            buffer,
+            down,
+            interim: 0,
+            has_taken_interim: false,
+            received: 0,
+            head_bytes: 0,
+            first_byte: None,
+        }
+    }
+
+    /// Sends the request, passes interim answers on, and returns when the head of the final answer is parsed and
+    /// written into the pump.
+    pub async fn until_begun(&mut self) -> Result<Begun, Lost> {
+        let limits = &self.request.view.limits;
+        *self.down.out.lead_mut() = self.connection.worker.buffers.text();
+        let mut judged = 0;
+        let mut stall = Stall::begin(&self.connection.timer, self.moved(), limits.response_time);
+        poll_fn(|cx| {
+            let polled = self.poll_head(cx, &mut judged);
+            if polled.is_ready() {
+                return polled;
+            }
+            let is_reader_awaited = !self.down.out.is_out();
+            let within = if is_reader_awaited { limits.idle_time } else { limits.response_time };
+            if !stall.poll(cx, &self.connection.timer, self.moved(), within) {
+                return Poll::Pending;
+            }
+            let is_body_awaited = !self.is_up_done && !self.is_up_broken && self.up.out.is_idle();
+            Poll::Ready(Err(if self.connection.worker.clock.is_over() {
+                Lost::Unanswered(Reason::DrainTime)
+            } else if is_reader_awaited {
+                Lost::Unanswered(Reason::ReaderTime)
+            } else if is_body_awaited {
+                Lost::ClientSlow
+            } else {
+                Lost::Silent
+            }))
+        })
+        .await
+    }
+
+    /// Does half of an interim answer stand before whatever would follow? Then nothing that follows is understood.
+    pub fn is_torn(&self) -> bool {
+        self.down.out.is_torn()
+    }
+
+    /// Bytes that got anywhere, on either side. The client's are those that its socket took: what TLS holds back has
+    /// not moved.
+    fn moved(&self) -> u64 {
+        self.up.out.written + self.up.bytes + self.received + self.down.bytes + self.connection.io.taken()
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
+        if self.is_up_done || self.is_up_broken {
+            return Ok(());
+        }
+        let Connection { io, buffer, .. } = &mut *self.connection;
+        match self.up.poll(cx, io, buffer, &mut self.server) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.is_up_done = true,
+            // It may have answered before it stopped reading.
+            Poll::Ready(Err(PumpError::Write)) => self.is_up_broken = true,
+            Poll::Ready(Err(PumpError::Read)) => return Err(Lost::Unanswered(Reason::ClientGone)),
+            Poll::Ready(Err(PumpError::Fault(fault))) => return Err(Lost::Client(fault)),
+        }
+        Ok(())
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, judged: &mut usize) -> Poll<Result<Begun, Lost>> {
+        if let Err(lost) = self.poll_up(cx) {
+            return Poll::Ready(Err(lost));
+        }
+        loop {
+            if !self.down.out.is_out() {
+                let io = &mut self.connection.io;
+                match self.down.out.poll_send(cx, &mut self.buffer, io) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => {
+                        return Poll::Ready(Err(Lost::Unanswered(Reason::ClientGone)));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.request.view.head_limits.is_worth_a_look(self.buffer.data(), *judged) {
+                *judged = self.buffer.data().len();
+                match self.parse() {
+                    Err(fault) => return Poll::Ready(Err(Lost::Bad(fault))),
+                    Ok(Some(begun)) => return Poll::Ready(Ok(begun)),
+                    Ok(None) if std::mem::take(&mut self.has_taken_interim) => {
+                        *judged = 0;
+                        continue;
+                    }
+                    Ok(None) => {}
+                }
+            }
+            if self.buffer.data().len() == self.buffer.capacity() {
+                self.buffer.grow(self.request.view.head_limits.bytes.max(2 * BUFFER_BYTES));
+            }
+            match self.buffer.poll_read(cx, &mut self.server) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.received += count as u64;
+                    self.first_byte.get_or_insert_with(Instant::now);
+                }
+                Poll::Ready(_) => {
+                    return Poll::Ready(Err(if self.received == 0 {
+                        Lost::Closed
+                    } else {
+                        Lost::Bad(Fault::BodyCut)
+                    }));
+                }
+            }
+        }
+    }
+
+    fn parse(&mut self) -> Result<Option<Begun>, Fault> {
+        let worker = self.connection.worker.clone();
+        let mut head = worker.response.borrow_mut();
+        let data = self.buffer.data();
+        let to_head = self.request.method == Method::Head;
+        let Progress::Done { len } = head.parse(data, &self.request.view.head_limits, to_head)? else {
+            return Ok(None);
+        };
+        let is_modern = self.request.version == Version::Http11;
+        let framing = match head.body {
+            BodyLength::Chunked | BodyLength::UntilClose if is_modern => BodyLength::Chunked,
+            BodyLength::Chunked => BodyLength::UntilClose,
+            other => other,
+        };
+        let client_persists = self.request.persists
+            && self.is_up_done
+            && framing != BodyLength::UntilClose
+            && !worker.draining.get();
+        let is_interim = head.is_interim();
+        // Before it is written: the client is told 502, and what waits to be written would stand before that.
+        if is_interim && self.interim == INTERIM_ANSWERS {
+            return Err(Fault::TooManyInterim);
+        }
+        if !is_interim || is_modern {
+            worker.with_date(|date| {
+                let extras = ResponseExtras {
+                    request_id: self.request.id.as_str(),
+                    date,
+                    hsts: self.request.hsts,
+                    framing,
+                    say_keep_alive: client_persists && !is_modern,
+                    say_close: !client_persists,
+                };
+                write_response(self.down.out.lead_mut(), &head, data, &extras);
+            });
+        }
+        let (status, server_persists, body) = (head.status, head.persists, head.body);
+        drop(head);
+        self.buffer.consume(len);
+        self.head_bytes += len as u64;
+        if is_interim {
+            self.interim += 1;
+            self.has_taken_interim = true;
+            return Ok(None);
+        }
+        self.down.begin(BodyDecoder::new(body), framing == BodyLength::Chunked);
+        if matches!(body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
+            self.buffer.grow(LONG_BUFFER_BYTES);
+        }
+        Ok(Some(Begun { status, server_persists, client_persists }))
+    }
+
+    /// Passes the answer on to its end; nothing is tried again from here on.
+    pub async fn until_ended(mut self, begun: Begun, server: &Server, trip: &mut Answered<'_>) {
+        let limits = &self.request.view.limits;
+        let mut stall = Stall::begin(&self.connection.timer, self.moved(), limits.response_time);
+        let ended = poll_fn(|cx| {
+            // A client that breaks its body now has its connection closed after the answer.
+            if self.poll_up(cx).is_err() {
+                self.is_up_broken = true;
+            }
+            let Connection { io, .. } = &mut *self.connection;
+            match self.down.poll(cx, &mut self.server, &mut self.buffer, io) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(PumpError::Write)) => return Poll::Ready(Err(Reason::ClientGone)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::AnswerCut)),
+                Poll::Pending => {}
+            }
+            let (within, reason) = match self.down.out.is_out() {
+                true => (limits.response_time, Reason::AnswerCut),
+                false => (limits.idle_time, Reason::ReaderTime),
+            };
+            if !stall.poll(cx, &self.connection.timer, self.moved(), within) {
+                return Poll::Pending;
+            }
+            let is_over = self.connection.worker.clock.is_over();
+            Poll::Ready(Err(if is_over { Reason::DrainTime } else { reason }))
+        })
+        .await;
+        let worker = self.connection.worker.clone();
+        (trip.status, trip.bytes) = (begun.status, self.down.bytes);
+        trip.end = match ended {
+            Ok(()) if begun.client_persists => End::Keep,
+            Ok(()) => End::Close,
+            Err(reason) => {
+                worker.counters.reason(reason);
+                if reason == Reason::AnswerCut {
+                    server.counters(worker.index).bad_responses.add(1);
+                }
+                trip.why = Some(reason.label());
+                End::Reset
+            }
+        };
+        let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
+        if let Some(stream) = self.give_back().filter(|_| is_clean) {
+            worker.idle.put(server, stream, Instant::now());
+        }
+    }
+
+    /// Counts, and returns what was lent.
+    pub fn give_back(mut self) -> Option<TcpStream> {
+        let worker = &self.connection.worker;
+        worker.counters.to_servers.add(self.up.out.written);
+        worker.counters.from_clients.add(self.up.bytes);
+        worker.counters.from_servers.add(self.head_bytes + self.down.bytes);
+        worker.counters.to_clients.add(self.down.out.written);
+        worker.buffers.reclaim(&mut self.buffer);
+        worker.buffers.reclaim_text(self.down.out.into_lead());
+        Some(self.server)
+    }
+}

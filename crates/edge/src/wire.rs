@@ -1,0 +1,98 @@
+//! A client's connection as bytes: its socket, which counts what it takes.
+//!
+//! TLS keeps bytes of its own between an answer and the socket, so only the socket can tell whether a reader still
+//! reads. It decides nothing: who writes looks at [`Io::taken`] and at a clock.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A client's byte stream, plain or within TLS.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {
+    /// Bytes that the socket took so far, those of TLS included: it grows as long as the client reads.
+    fn taken(&self) -> u64;
+
+    /// The next close is a reset: the client must not take what it got for whole.
+    fn reset(&self);
+}
+
+/// The socket of a client.
+pub struct Wire {
+    stream: TcpStream,
+    taken: u64,
+}
+
+impl Wire {
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, taken: 0 }
+    }
+
+    fn count(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let count = ready!(polled)?;
+        self.taken += count as u64;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl Io for Wire {
+    fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn reset(&self) {
+        // Best effort: without it the close is an ordinary one.
+        let _ = self.stream.set_zero_linger();
+    }
+}
+
+impl Io for TlsStream<Wire> {
+    fn taken(&self) -> u64 {
+        self.get_ref().0.taken()
+    }
+
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        space: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, space)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
