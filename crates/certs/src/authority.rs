@@ -51,8 +51,8 @@ impl Authority {
         Ok(Self { pem: cert.pem(), cert: cert.into(), key, ends })
     }
 
-    /// Reads `ca.pem` and `ca.key` of a folder.
-    pub fn load(dir: &Path, now: SystemTime) -> Result<Self, Error> {
+    /// Reads the authority of `cluster` from `ca.pem` and `ca.key` of a folder.
+    pub fn load(dir: &Path, cluster: &ClusterName, now: SystemTime) -> Result<Self, Error> {
         let (cert_path, key_path) = (dir.join(CA_CERT), dir.join(CA_KEY));
         let pem = files::read(&cert_path, Access::Public)?;
         let cert = read::certificate(&pem, &cert_path)?;
@@ -62,6 +62,10 @@ impl Authority {
         if !read::has_key(&cert, &key, &cert_path)? {
             return Err(Error::KeyMismatch { key: key_path, cert: cert_path });
         }
+        if facts.cluster != cluster.as_str() {
+            let (path, found) = (cert_path, facts.cluster);
+            return Err(Error::OtherCluster { path, found, expected: cluster.clone() });
+        }
         if now >= facts.ends {
             return Err(Error::AuthorityEnded { path: cert_path, ended: read::date(facts.ends) });
         }
@@ -70,18 +74,20 @@ impl Authority {
         Ok(Self { pem, cert, key, ends: facts.ends })
     }
 
-    /// Writes `ca.key` (0600) and `ca.pem` into a folder (made 0700 if it is not there).
+    /// Makes a folder (0700) with `ca.key` and `ca.pem`: both or, after a crash too, neither.
     ///
     /// # Errors
-    /// [`Error::Exists`] if either is there already; nothing is overwritten.
+    /// [`Error::Exists`] if the folder is there and holds anything; nothing is overwritten.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
-        files::folder(dir)?;
-        let path = dir.join(CA_CERT);
-        if path.exists() {
-            return Err(Error::Exists { path });
-        }
-        files::write(dir, CA_KEY, self.key.serialize_pem().as_bytes(), Access::Secret, Existing::Refuse)?;
-        files::write(dir, CA_CERT, self.pem.as_bytes(), Access::Public, Existing::Refuse)
+        files::place(dir, Existing::Refuse, |new| {
+            files::write(new, CA_KEY, self.key.serialize_pem().as_bytes())?;
+            files::write(new, CA_CERT, self.pem.as_bytes())
+        })
+    }
+
+    /// The first moment at which it neither signs nor is trusted.
+    pub fn expires(&self) -> SystemTime {
+        self.ends
     }
 
     /// The certificate that all nodes trust, in PEM.
@@ -109,8 +115,8 @@ impl Authority {
         self.sign(params, now)
     }
 
-    /// A certificate for sites with `https = "internal"`: for their names, for `localhost` and the loopback
-    /// addresses, and for the addresses of the edges. [`HostPattern::Any`] adds no name.
+    /// A certificate for sites with `https = "internal"`: for their names (an address among them as an address), for
+    /// `localhost` and the loopback addresses, and for the addresses of the edges. [`HostPattern::Any`] adds no name.
     ///
     /// It is for servers only: with it nobody gets in where nodes talk among themselves.
     ///
@@ -125,17 +131,23 @@ impl Authority {
     ) -> Result<Identity, Error> {
         let mut params = params("sites", cluster.as_str(), now, self.ends.min(now + SITE_VALID));
         let mut dns = BTreeSet::from(["localhost".to_owned()]);
+        let mut ips = BTreeSet::from([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        ips.extend(addresses);
         for site in names {
             match site {
                 HostPattern::Any => continue,
                 HostPattern::Exact(host) | HostPattern::Below(host) if is_reserved(host) => {
                     return Err(Error::ReservedName { site: site.clone() });
                 }
-                HostPattern::Exact(_) | HostPattern::Below(_) => dns.insert(site.to_string()),
+                HostPattern::Exact(_) | HostPattern::Below(_) => {}
+            }
+            // Clients compare an address with addresses only (RFC 9110, section 4.3.5).
+            let name = site.to_string();
+            match name.parse() {
+                Ok(ip) => ips.insert(ip),
+                Err(_) => dns.insert(name),
             };
         }
-        let mut ips = BTreeSet::from([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-        ips.extend(addresses);
         for name in dns {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }

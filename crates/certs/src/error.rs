@@ -30,7 +30,7 @@ pub enum Error {
     )]
     OtherAuthority { cert: PathBuf, ca: PathBuf },
     #[error(
-        "the certificate {path} ended on {ended}, and it is {now} here; give it a new one, or set the clock if it is wrong"
+        "the certificate {path} ended on {ended}, and it is {now} here; `tiebeam init` where the authority is makes a new one: copy this node's folder here, or set the clock if it is wrong"
     )]
     Expired { path: PathBuf, ended: String, now: String },
     #[error(
@@ -53,7 +53,9 @@ pub enum Error {
         "no certificate is made for the site {site}: names under tiebeam.internal belong to the nodes themselves"
     )]
     ReservedName { site: HostPattern },
-    #[error("the authority in {path} ended on {ended}; every node needs an identity of a new one")]
+    #[error(
+        "the authority in {path} ended on {ended}; move its folder away, run `tiebeam init` for a new one, and give every node its new folder"
+    )]
     AuthorityEnded { path: PathBuf, ended: String },
     #[error("the certificate could not be made: {0}")]
     Sign(#[from] rcgen::Error),

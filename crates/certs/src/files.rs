@@ -2,6 +2,7 @@
 //!
 //! Called by `authority.rs` and `identity.rs`; knows nothing of what the files mean.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -17,14 +18,19 @@ pub const NODE_KEY: &str = "node.key";
 /// The largest file that is read, bytes: certificates are a few thousand.
 const FILE_MAX_BYTES: u64 = 256 * 1024;
 
-/// Who may read the file, as its mode.
+/// Everything is written for its owner alone. PostgreSQL, which runs as another user, gets copies of its own.
+const FILE_MODE: u32 = 0o600;
+
+/// Who may read a file that is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    Public = 0o644,
-    Secret = 0o600,
+    /// A certificate: anybody.
+    Public,
+    /// A key: its owner alone.
+    Secret,
 }
 
-/// What to do with a file that exists.
+/// What to do with a folder that is there and not empty.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     Replace,
@@ -63,38 +69,86 @@ pub fn folder(dir: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Unwritable { path: dir.to_owned(), source })
 }
 
+/// Fills a folder that is whole or not there: `fill` writes into a new one beside it, `.NAME.new`, which then takes its
+/// place. A crash between the two leaves the old folder as `.NAME.old` at worst; the next call tidies up.
+pub fn place(
+    dir: &Path,
+    existing: Existing,
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let parent = dir.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let name = dir.file_name().unwrap_or_default();
+    let beside = |end: &str| {
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(end);
+        parent.join(hidden)
+    };
+    let (new, old) = (beside(".new"), beside(".old"));
+    folder(parent)?;
+    remove(&new)?;
+    folder(&new)?;
+    let placed = fill(&new).and_then(|()| exchange(&new, dir, &old, existing));
+    // Best effort: the error that led here is the one to tell.
+    if placed.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    placed?;
+    File::open(parent).and_then(|parent| parent.sync_all()).map_err(unwritable(parent))?;
+    remove(&old)
+}
+
+/// Puts `new` in the place of `dir`, which becomes `old`.
+fn exchange(new: &Path, dir: &Path, old: &Path, existing: Existing) -> Result<(), Error> {
+    if existing == Existing::Replace {
+        remove(old)?;
+        gone(fs::rename(dir, old)).map_err(unwritable(dir))?;
+    }
+    // Fails on a folder that is not empty, whatever has happened since it was last looked at (rename(2)).
+    fs::rename(new, dir).map_err(|source| match source.kind() {
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => {
+            Error::Exists { path: dir.to_owned() }
+        }
+        _ => unwritable(dir)(source),
+    })
+}
+
+fn remove(dir: &Path) -> Result<(), Error> {
+    gone(fs::remove_dir_all(dir)).map_err(unwritable(dir))
+}
+
+fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Unwritable { path, source }
+}
+
+/// That something is not there is no error.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file that is whole or not there, after a crash as well: a temporary file, fsync, then a rename.
-pub fn write(dir: &Path, name: &str, bytes: &[u8], access: Access, existing: Existing) -> Result<(), Error> {
+pub fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let path = dir.join(name);
     let temporary = dir.join(format!(".{name}.{}", std::process::id()));
-    let result = put(&path, &temporary, bytes, access, existing);
+    let result = put(&path, &temporary, bytes);
     if result.is_err() {
         // Best effort: the error that led here is the one to tell.
         let _ = fs::remove_file(&temporary);
     }
-    result.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists if existing == Existing::Refuse => Error::Exists { path },
-        _ => Error::Unwritable { path, source },
-    })
+    result.map_err(|source| Error::Unwritable { path, source })
 }
 
-fn put(path: &Path, temporary: &Path, bytes: &[u8], access: Access, existing: Existing) -> io::Result<()> {
+fn put(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
     // A leftover of a crashed process that had the same id.
-    match fs::remove_file(temporary) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(access as u32).open(temporary)?;
+    gone(fs::remove_file(temporary))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    match existing {
-        Existing::Replace => fs::rename(temporary, path)?,
-        // A rename would replace; a second link to the same file fails if the name is taken.
-        Existing::Refuse => {
-            fs::hard_link(temporary, path)?;
-            fs::remove_file(temporary)?;
-        }
-    }
+    fs::rename(temporary, path)?;
     let dir = path.parent().unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
 }

@@ -14,10 +14,10 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-use tiebeam_topology::{ClusterName, NodeName};
+use tiebeam_topology::{ClusterName, HostPattern, NodeName};
 
 use crate::Error;
-use crate::files::{self, Access, CA_CERT, CA_KEY, Existing, NODE_CERT, NODE_KEY};
+use crate::files::{self, Access, CA_CERT, CA_KEY, NODE_CERT, NODE_KEY};
 use crate::read::{self, Facts};
 
 /// A checked identity: the key belongs to the certificate, the certificate to the authority, and it was valid when it
@@ -67,9 +67,9 @@ impl Identity {
         Self::checked(Path::new(""), ca_pem.as_bytes(), cert_pem.as_bytes(), key_pem.as_bytes(), now)
     }
 
-    /// Writes `ca.pem`, `node.key` (0600) and `node.pem` into a folder (made 0700 if it is not there), each whole or
-    /// not at all, replacing what is there. After a crash between them, [`Identity::load`] says that they do not
-    /// belong together; saving again repairs it.
+    /// Writes `ca.pem`, `node.key` and `node.pem` into a folder (made 0700 if it is not there), each whole or not at
+    /// all, replacing what is there. After a crash between them, [`Identity::load`] says that they do not belong
+    /// together; [`crate::replace_folder`] around it leaves no such moment.
     pub fn save(&self, dir: &Path) -> Result<(), Error> {
         files::folder(dir)?;
         let ca = dir.join(CA_CERT);
@@ -77,9 +77,9 @@ impl Identity {
         if dir.join(CA_KEY).exists() && files::read(&ca, Access::Public)? != self.ca_pem.as_bytes() {
             return Err(Error::Exists { path: ca });
         }
-        files::write(dir, CA_CERT, self.ca_pem.as_bytes(), Access::Public, Existing::Replace)?;
-        files::write(dir, NODE_KEY, self.key_pem.as_bytes(), Access::Secret, Existing::Replace)?;
-        files::write(dir, NODE_CERT, self.cert_pem.as_bytes(), Access::Public, Existing::Replace)
+        files::write(dir, CA_CERT, self.ca_pem.as_bytes())?;
+        files::write(dir, NODE_KEY, self.key_pem.as_bytes())?;
+        files::write(dir, NODE_CERT, self.cert_pem.as_bytes())
     }
 
     /// For listeners of nodes: TLS 1.3, and a client certificate of the cluster's authority is required.
@@ -111,6 +111,11 @@ impl Identity {
     /// The first moment at which it is no longer valid.
     pub fn expires(&self) -> SystemTime {
         self.facts.ends
+    }
+
+    /// Whether it was made for a host name or address, as the file writes a site's. `*` needs no name.
+    pub fn covers(&self, host: &HostPattern) -> bool {
+        *host == HostPattern::Any || self.facts.names.contains(&host.to_string())
     }
 
     /// SHA-256 of the certificate, in upper-case hex with colons as `openssl x509 -fingerprint -sha256` prints it.

@@ -19,5 +19,16 @@ pub use authority::{AUTHORITY_VALID, Authority, NODE_VALID, SITE_VALID};
 pub use error::Error;
 pub use identity::Identity;
 
+use std::path::Path;
+
+/// Fills a folder that is whole or not there, in the place of the one that is there: `fill` is given a new folder to
+/// write into. A crash leaves the old folder, the new one, or none; calling it again mends that.
+///
+/// # Errors
+/// Those of `fill`, which leave the old folder as it was, and [`Error::Unwritable`].
+pub fn replace_folder(dir: &Path, fill: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    files::place(dir, files::Existing::Replace, fill)
+}
+
 #[cfg(test)]
 mod tests;

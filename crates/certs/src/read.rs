@@ -2,6 +2,8 @@
 //!
 //! Never touches a file and never trusts: a certificate is checked against the authority where it is used.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +21,8 @@ pub struct Facts {
     pub name: String,
     /// The subject's organization: the cluster.
     pub cluster: String,
+    /// The host names and addresses that it is for.
+    pub names: BTreeSet<String>,
     pub begins: SystemTime,
     pub ends: SystemTime,
 }
@@ -52,9 +56,26 @@ pub fn facts(cert: &CertificateDer<'_>, path: &Path) -> Result<Facts, Error> {
     Ok(Facts {
         name: text(x509.subject().iter_common_name().next()),
         cluster: text(x509.subject().iter_organization().next()),
+        names: names(&x509),
         begins: moment(&x509.validity().not_before),
         ends: moment(&x509.validity().not_after),
     })
+}
+
+fn names(x509: &X509Certificate<'_>) -> BTreeSet<String> {
+    let extension = x509.subject_alternative_name().ok().flatten();
+    let all = extension.iter().flat_map(|found| &found.value.general_names);
+    let name = |name: &GeneralName<'_>| match *name {
+        GeneralName::DNSName(name) => Some(name.to_owned()),
+        // Four bytes or sixteen (RFC 5280, section 4.2.1.6).
+        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(bytes)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+            .map(|ip| ip.to_string())
+            .ok(),
+        _ => None,
+    };
+    all.filter_map(name).collect()
 }
 
 /// Is `cert` signed with the key of `ca`?

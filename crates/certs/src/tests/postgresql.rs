@@ -32,6 +32,15 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// Free on an address that nobody else has.
+const PORT: u16 = 5433;
+
+/// A loopback address of this process alone: a process's number has at most 22 bits (proc_sys_kernel(5), `pid_max`).
+fn own_address() -> IpAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    IpAddr::from([127, 128 + high, middle, low])
+}
+
 struct Running(Child);
 
 impl Drop for Running {
@@ -52,7 +61,8 @@ fn postgresql_takes_the_identity() {
     fs::create_dir(&data).unwrap();
     let user = postgres_user();
     if let Some((uid, gid)) = user {
-        for path in [temp.path().into(), data.clone(), certs.clone(), certs.join(NODE_KEY)] {
+        let files = [CA_CERT, NODE_CERT, NODE_KEY].map(|name| certs.join(name));
+        for path in [temp.path().into(), data.clone(), certs.clone()].into_iter().chain(files) {
             chown(path, Some(uid), Some(gid)).unwrap();
         }
     }
@@ -67,10 +77,10 @@ fn postgresql_takes_the_identity() {
     let made =
         run("initdb", &["-D", "data", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = own_address();
     let settings = [
-        format!("port={port}"),
-        "listen_addresses=127.0.0.1".into(),
+        format!("port={PORT}"),
+        format!("listen_addresses={host}"),
         "unix_socket_directories=".into(),
         "fsync=off".into(),
         "ssl=on".into(),
@@ -89,7 +99,7 @@ fn postgresql_takes_the_identity() {
     }
 
     // SSLRequest (PostgreSQL docs, "Message Formats"), then a handshake that checks the name and presents our own.
-    let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut tcp = TcpStream::connect((host, PORT)).unwrap();
     tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     tcp.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     let mut answer = [0];

@@ -1,12 +1,13 @@
-//! `tiebeam init`: makes the cluster's own certificate authority and one folder a node with its certificate.
+//! `tiebeam init`: makes the cluster's own certificate authority and one folder a node with its certificates. Run again,
+//! it keeps the authority and makes the folders anew: for new nodes, new sites and new dates.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Context;
-use tiebeam_certs::Authority;
-use tiebeam_topology::{Cluster, HostPattern};
+use tiebeam_certs::{Authority, replace_folder};
+use tiebeam_topology::{Cluster, HostPattern, Https, NodeName, Role};
 
 use super::WrongUse;
 
@@ -15,45 +16,79 @@ pub struct Arguments {
     /// The configuration file
     #[arg(long, default_value = "tiebeam.toml")]
     config: PathBuf,
-    /// Where to write `authority/` and a folder for each node
+    /// Where `authority/` and a folder for each node are, or are to be
     #[arg(long, default_value = "tiebeam-certs")]
     out: PathBuf,
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let cluster = super::load(&arguments.config)?;
-    issue(&cluster, &arguments.out.join("authority"), |node| arguments.out.join(node))
+    let out = arguments.out.display();
+    let authority = issue(&cluster, &arguments.out.join("authority"), |node| arguments.out.join(node))
         .map_err(|e| WrongUse(super::whole(&e)))?;
-    super::say(format_args!(
-        "made {}/authority (keep it offline) and a folder for each node:",
-        arguments.out.display()
-    ));
+    super::say(match authority {
+        Made::Now => format!("made {out}/authority (keep it offline) and a folder for each node:"),
+        Made::Before => format!("kept {out}/authority, and made a new folder for each node with it:"),
+    });
     for name in cluster.nodes.keys() {
-        super::say(format_args!(
-            "  copy {}/{name} to node {name} as /var/lib/tiebeam/certs",
-            arguments.out.display()
-        ));
+        super::say(format_args!("  copy {out}/{name} to node {name} as /var/lib/tiebeam/certs"));
     }
-    super::say(format_args!(
-        "next, on each node: tiebeam node --config {} --name NODE",
-        arguments.config.display()
-    ));
+    let config = arguments.config.display();
+    super::say(match authority {
+        Made::Now => format!("next, on each node: tiebeam node --config {config} --name NODE"),
+        Made::Before => {
+            "next: restart the nodes, one after another; old certificates and new ones know each \
+            other"
+                .to_owned()
+        }
+    });
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the authority and, in the folder that `folder` names for a node, the node's identity and the certificate of
-/// the sites that ask for an internal one.
-pub fn issue(cluster: &Cluster, authority: &Path, folder: impl Fn(&str) -> PathBuf) -> anyhow::Result<()> {
+/// Whether the authority was there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    Now,
+    Before,
+}
+
+/// Makes the authority if there is none yet and, in the folder that `folder` names for a node, the node's identity
+/// and, for an edge, the certificate of the sites that ask for an internal one.
+///
+/// Each folder is whole or not there: what a crash leaves undone, the next call does.
+pub fn issue(cluster: &Cluster, authority: &Path, folder: impl Fn(&str) -> PathBuf) -> anyhow::Result<Made> {
     let now = SystemTime::now();
-    let made = Authority::create(&cluster.name, now).context("the certificate authority")?;
-    made.save(authority).context("the certificate authority")?;
-    let names: Vec<HostPattern> = cluster.sites.keys().cloned().collect();
-    let addresses: Vec<_> = cluster.nodes.values().map(|n| n.address).collect();
-    let site = made.site(&cluster.name, &names, &addresses, now)?;
+    let (ca, made) = open(cluster, authority, now).context("the certificate authority")?;
+    let names: Vec<HostPattern> = internal_sites(cluster).cloned().collect();
+    let edges: Vec<_> = cluster.with_role(Role::Edge).map(|(_, node)| node.address).collect();
+    let site = ca.site(&cluster.name, &names, &edges, now)?;
     for (name, node) in &cluster.nodes {
-        let folder = folder(name.as_str());
-        made.node(&cluster.name, name, &node.address, now)?.save(&folder.join("node"))?;
-        site.save(&folder.join("site"))?;
+        let identity = ca.node(&cluster.name, name, &node.address, now)?;
+        replace_folder(&folder(name.as_str()), |new| {
+            identity.save(&new.join("node"))?;
+            if serves_internal(cluster, name) { site.save(&new.join("site")) } else { Ok(()) }
+        })?;
     }
-    Ok(())
+    Ok(made)
+}
+
+/// An authority that is there in part or damaged is an error: what it signed would not be known any more.
+fn open(cluster: &Cluster, dir: &Path, now: SystemTime) -> Result<(Authority, Made), tiebeam_certs::Error> {
+    if dir.read_dir().is_ok_and(|mut files| files.next().is_some()) {
+        return Ok((Authority::load(dir, &cluster.name, now)?, Made::Before));
+    }
+    let made = Authority::create(&cluster.name, now)?;
+    made.save(dir)?;
+    Ok((made, Made::Now))
+}
+
+/// The sites whose certificate is of the cluster's own authority.
+pub fn internal_sites(cluster: &Cluster) -> impl Iterator<Item = &HostPattern> {
+    cluster.sites.iter().filter(|(_, site)| site.https == Https::Internal).map(|(host, _)| host)
+}
+
+/// Whether a node shows the certificate of those sites.
+pub fn serves_internal(cluster: &Cluster, node: &NodeName) -> bool {
+    let edge = cluster.nodes.get(node).is_some_and(|node| node.roles.contains(&Role::Edge));
+    edge && internal_sites(cluster).next().is_some()
 }

@@ -148,8 +148,9 @@ fn certificates(here: &Here) -> anyhow::Result<Certificates> {
     let mut all = Certificates::new();
     for (host, site) in &here.cluster.sites {
         match &site.https {
+            // Without it, that was told when it was refused.
             Https::Internal => {
-                all.insert(host.clone(), here.identities.site.certified_key());
+                all.extend(here.identities.site.as_ref().map(|site| (host.clone(), site.certified_key())));
             }
             Https::Files { cert, key, .. } => {
                 let made = certified(cert, key)
