@@ -113,7 +113,7 @@ impl Folder<'_> {
 /// How many days are left, if they are few.
 fn days_left(identity: &Identity, now: SystemTime) -> Option<u64> {
     let left = identity.expires().duration_since(now).unwrap_or_default();
-    (left < NEAR_END).then(|| left.as_secs() / (24 * 3600))
+    (left < NEAR_END).then_some(left.as_secs() / (24 * 3600))
 }
 
 #[cfg(test)]
