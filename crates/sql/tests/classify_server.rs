@@ -45,6 +45,8 @@ async fn a_real_catalog_and_real_transactions_agree_with_the_corpus() {
     client.batch_execute(include_str!("corpus/schema.sql")).await.unwrap();
     assert_ne!(before, rows(&client, Volatility::FINGERPRINT).await);
 
+    a_new_name_changes_the_fingerprint(&client).await;
+
     let (catalog, _) = load(&client).await;
     assert_eq!(catalog.uncertain(), None);
     for (text, want) in corpus::all() {
@@ -92,6 +94,22 @@ async fn words_are_what_postgresql_says(client: &Client) {
         if matches!(row[1].as_str(), "U" | "T") {
             assert_eq!(classify(&called, &volatile), Class::Write, "{called}");
         }
+    }
+}
+
+async fn a_new_name_changes_the_fingerprint(client: &Client) {
+    client.batch_execute("CREATE SEQUENCE one; CREATE TABLE plain(n int)").await.unwrap();
+    for sql in [
+        "ALTER SEQUENCE one RENAME TO two",
+        "ALTER TABLE plain RENAME TO simple",
+        "ALTER TABLE simple SET UNLOGGED",
+        "ALTER TABLE simple SET LOGGED",
+        "DROP TABLE simple",
+        "DROP SEQUENCE two",
+    ] {
+        let before = rows(client, Volatility::FINGERPRINT).await;
+        client.batch_execute(sql).await.unwrap();
+        assert_ne!(before, rows(client, Volatility::FINGERPRINT).await, "{sql}");
     }
 }
 

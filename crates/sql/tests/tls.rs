@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Folder, PASSWORD, Postgres, own, psql, psql_command, publish};
+use common::{Folder, PASSWORD, Postgres, eventually, own, psql, psql_command, publish};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -71,20 +71,23 @@ fn a_managed_server() {
     let tls = format!(
         "ssl = on\nssl_ca_file = '{at}/ca.pem'\nssl_cert_file = '{at}/cert.pem'\nssl_key_file = '{at}/key.pem'"
     );
-    let hba = "hostssl all postgres 127.0.0.1/32 scram-sha-256\nhostssl all all all cert map=tiebeam\n";
-    let server = Postgres::primary(&folder, &tls, hba);
+    let hba =
+        "hostssl all,replication postgres 127.0.0.1/32 scram-sha-256\nhostssl all all all cert map=tiebeam\n";
+    let mut server = Postgres::primary(&folder, &tls, hba);
     let ident = format!("tiebeam {IDENTITY} ann\ntiebeam {IDENTITY} tiebeam_router\n");
     fs::write(server.data.join("pg_ident.conf"), ident).unwrap();
     server.sql("SELECT pg_reload_conf()");
     server.sql(&format!(
-        "CREATE ROLE tiebeam_router LOGIN; CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'; CREATE SCHEMA tiebeam; \
+        "CREATE ROLE tiebeam_router LOGIN; GRANT pg_read_all_stats TO tiebeam_router; CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'; CREATE SCHEMA tiebeam; \
          CREATE FUNCTION tiebeam.verifier(role name) RETURNS text LANGUAGE sql SECURITY DEFINER AS \
          'SELECT rolpassword FROM pg_authid WHERE rolname = role AND rolcanlogin'; \
          GRANT USAGE ON SCHEMA tiebeam TO tiebeam_router; GRANT CREATE ON DATABASE postgres TO ann; \
          GRANT CREATE ON SCHEMA public TO ann"
     ));
+    let replica = Postgres::replica(&folder, &server, "replica");
+    let (here, there) = (server.address(), replica.address());
     let target = |identity: &str| {
-        Some(Target { node: "a".parse().unwrap(), address: server.address(), identity: identity.into() })
+        Some(Target { node: "a".parse().unwrap(), address: here, identity: identity.into() })
     };
     let first = View { epoch: Epoch(1), primary: target(IDENTITY), replicas: Vec::new() };
     let (view, seen) = watch::channel(Arc::new(first));
@@ -119,8 +122,29 @@ fn a_managed_server() {
     });
     assert_eq!(router.stats().counts["hold_timeouts"], 1);
 
+    // A primary on another timeline: its replica is read from as soon as it follows, not when it has a checkpoint there.
+    let replicas = vec![Target { node: "b".parse().unwrap(), address: there, identity: IDENTITY.into() }];
+    let replicated = |epoch| View { epoch, primary: target(IDENTITY), replicas: replicas.clone() };
+    let read_by_replica = |when: &str| {
+        eventually(when, || {
+            // Both have told where they are: until then nothing speaks against the replica.
+            let stats = router.stats();
+            let known = stats.servers.get(&replicas[0].node).is_some_and(|b| b.lag_bytes.is_some());
+            let before = stats.reads_replica;
+            known && psql(port, "ann", "postgres", "SELECT 1") == "1" && router.stats().reads_replica > before
+        });
+    };
+    runtime.block_on(publish(&router, &view, replicated(Epoch(1))));
+    read_by_replica("the replica is read from");
+    server.promote_anew();
+    runtime.block_on(publish(&router, &view, replicated(Epoch(2))));
+    read_by_replica("the replica is read from on the next timeline");
+    assert_eq!(server.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
+    let of_replica = replica.sql("SELECT timeline_id FROM pg_control_checkpoint()");
+    assert_eq!(of_replica, "1", "the test is of use only before its checkpoint");
+
     // A server with another name in its certificate is not our primary, whatever its address.
-    let wrong = View { epoch: Epoch(2), primary: target("b.shop.tiebeam.internal"), replicas: Vec::new() };
+    let wrong = View { epoch: Epoch(3), primary: target("b.shop.tiebeam.internal"), replicas: Vec::new() };
     runtime.block_on(publish(&router, &view, wrong));
     let mut psql = psql_command(port, "ann", "postgres");
     let output = psql.args(["-c", "DROP TABLE t"]).output().unwrap();

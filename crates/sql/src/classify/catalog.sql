@@ -2,7 +2,7 @@ WITH RECURSIVE
 tree(kind, id, tree) AS (
     SELECT 'r', r.ev_class, r.ev_action::text FROM pg_catalog.pg_rewrite r
         JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE c.relkind = 'v' AND r.ev_type = '1' AND r.oid >= 16384
-    UNION ALL SELECT 'r', p.polrelid, concat(p.polqual::text, p.polwithcheck::text) FROM pg_catalog.pg_policy p
+    UNION ALL SELECT 'r', p.polrelid, pg_catalog.concat(p.polqual::text, p.polwithcheck::text) FROM pg_catalog.pg_policy p
     UNION ALL SELECT 't', c.contypid, c.conbin::text FROM pg_catalog.pg_constraint c
         WHERE c.contypid <> 0 AND c.conbin IS NOT NULL AND c.oid >= 16384
     UNION ALL SELECT 'f', p.oid, p.proargdefaults::text FROM pg_catalog.pg_proc p WHERE p.proargdefaults IS NOT NULL

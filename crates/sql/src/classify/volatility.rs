@@ -62,7 +62,8 @@ pub(super) struct Facts {
 
 impl Volatility {
     /// Gives rows `(kind, name, unsafe)`, the three columns of [`Volatility::from_rows`], in PostgreSQL 14 to 18. Any user
-    /// may run it. It takes some 50 ms plus 1 ms for each view that was created: run it when [`Volatility::FINGERPRINT`]
+    /// may run it, with nothing but `pg_catalog` in the `search_path`: else the owner of the database could give it
+    /// other functions and operators to call. It takes some 50 ms plus 1 ms for each view that was created: run it when [`Volatility::FINGERPRINT`]
     /// has changed. Kinds (documentation, "Function Volatility Categories"):
     ///
     /// - `function`: unsafe if an overload is volatile, is an aggregate with a volatile part, or has a default argument
@@ -76,7 +77,8 @@ impl Volatility {
     /// - `everything`: something that is called without being named is unsafe: an implicit cast, or a comparison.
     pub const QUERY: &str = include_str!("catalog.sql");
 
-    /// Gives one row with one text, which changes when the answer of [`Volatility::QUERY`] may have. Some 10 ms.
+    /// Gives one row with one text, which changes when the answer of [`Volatility::QUERY`] may have. Some 10 ms; with the
+    /// same `search_path`.
     pub const FINGERPRINT: &str = include_str!("fingerprint.sql");
 
     /// Before the catalog was loaded: PostgreSQL's own functions and operators, and no relation at all. A volatile

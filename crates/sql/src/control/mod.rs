@@ -27,6 +27,16 @@ use crate::{ServerLogin, Target, View};
 /// The role of the router's own connections in a managed cluster.
 const OWN_ROLE: &str = "tiebeam_router";
 const OWN_DATABASE: &str = "postgres";
+/// Of the router's own connections. Whoever owns a database may give it other defaults, functions and operators; these
+/// come before all that (PostgreSQL documentation, "Parameter Interaction via the Configuration File"), so that a
+/// question calls what it names in `pg_catalog`, reads as it is written, and is not refused by a standby.
+const OWN_PARAMETERS: &[(&str, &str)] = &[
+    ("application_name", "tiebeam"),
+    ("client_encoding", "UTF8"),
+    ("search_path", "pg_catalog"),
+    ("standard_conforming_strings", "on"),
+    ("default_transaction_isolation", "read committed"),
+];
 
 pub(crate) struct Control {
     pub shared: Arc<Shared>,
@@ -106,13 +116,12 @@ impl Control {
             ServerLogin::Certificate(config) => (Proof::Certificate(config.clone()), OWN_ROLE),
             ServerLogin::PassThrough { user, password } => (Proof::Password(password.clone()), &**user),
         };
-        let params = [
-            ("user", user),
-            ("database", database),
-            ("application_name", "tiebeam"),
-            ("client_encoding", "UTF8"),
-        ];
-        let params = params.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let own = [("user", user), ("database", database)];
+        let params: Vec<_> = own
+            .iter()
+            .chain(OWN_PARAMETERS)
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         Server::connect(target, &proof, &params).await
     }
 

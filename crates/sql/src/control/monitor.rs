@@ -29,7 +29,7 @@ const QUESTION: &str = "SELECT r, CASE WHEN r THEN pg_catalog.pg_last_wal_replay
     ELSE pg_catalog.pg_current_wal_insert_lsn() END::text, \
     CASE WHEN r THEN coalesce((SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver), \
         (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())) \
-    ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \
+    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \
     END::text FROM pg_catalog.pg_is_in_recovery() r";
 
 pub(super) async fn watch(control: Rc<Control>, target: Target) {

@@ -89,6 +89,15 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A fresh server answers in this time.
+const START_TIME: Duration = Duration::from_secs(60);
+/// Ports tried.
+const PORTS_MAX: usize = 5;
+
+fn log_of(data: &Path) -> String {
+    fs::read_to_string(data.join("log.txt")).unwrap_or_default()
+}
+
 pub struct Postgres {
     pub port: u16,
     pub data: PathBuf,
@@ -113,7 +122,7 @@ impl Postgres {
         let sockets = folder.path().display();
         let common = format!(
             "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{sockets}'\nfsync = off\nmax_connections = 60\n\
-             shared_buffers = 16MB\nwal_level = replica\nhot_standby = on\nmax_standby_streaming_delay = 10s\n{settings}\n"
+             shared_buffers = 16MB\nwal_level = replica\nhot_standby = on\nwal_retrieve_retry_interval = 200ms\nmax_standby_streaming_delay = 10s\n{settings}\n"
         );
         let conf = data.join("postgresql.conf");
         fs::write(&conf, fs::read_to_string(&conf).unwrap() + &common).unwrap();
@@ -144,29 +153,63 @@ impl Postgres {
         Self::start(data)
     }
 
+    /// On a port that is free when it looks; should another take it meanwhile, on the next one.
     fn start(data: PathBuf) -> Self {
-        let port = free_port();
+        (0..PORTS_MAX)
+            .find_map(|_| Self::start_at(&data, free_port()))
+            .unwrap_or_else(|| panic!("PostgreSQL does not start:\n{}", log_of(&data)))
+    }
+
+    /// `None`: it ended at once.
+    fn start_at(data: &Path, port: u16) -> Option<Self> {
         let log = fs::File::create(data.join("log.txt")).unwrap();
         let mut command = as_user(program("postgres"));
-        command.arg("-D").arg(&data).args(["-p", &port.to_string()]).stdin(Stdio::null());
+        command.arg("-D").arg(data).args(["-p", &port.to_string()]).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         // SAFETY: between fork and exec only one system call is made, which allocates nothing.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::QUIT))?));
         }
         let child = command.spawn().unwrap();
-        let server = Self { port, data, child };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
+        let mut server = Self { port, data: data.to_owned(), child };
+        let deadline = Instant::now() + START_TIME;
+        while server.child.try_wait().unwrap().is_none() {
             let mut ready = program("pg_isready");
             ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);
             if ready.status().unwrap().success() {
-                return server;
+                return Some(server);
             }
-            let log = || fs::read_to_string(server.data.join("log.txt")).unwrap();
-            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{}", log());
+            assert!(Instant::now() < deadline, "PostgreSQL does not start:\n{}", log_of(data));
             std::thread::sleep(Duration::from_millis(20));
         }
+        None
+    }
+
+    /// Stops it in order, starts it as a standby at the same port and promotes it: the same server, on its next timeline.
+    pub fn promote_anew(&mut self) {
+        self.signal(Signal::INT);
+        self.child.wait().unwrap();
+        let signal = self.data.join("standby.signal");
+        fs::write(&signal, "").unwrap();
+        own(&signal);
+        let again = Self::start_at(&self.data, self.port);
+        *self = again.unwrap_or_else(|| panic!("it does not start again:\n{}", log_of(&self.data)));
+        self.sql("SELECT pg_promote()");
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Stops or continues it with all its processes.
+    pub fn signal_all(&self, signal: Signal) {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        for child in fs::read_to_string(children).unwrap().split_whitespace() {
+            let _ = kill_process(Pid::from_raw(child.parse().unwrap()).unwrap(), signal);
+        }
+        self.signal(signal);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -181,9 +224,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
-            let _ = kill_process(pid, Signal::QUIT);
-        }
+        self.signal(Signal::QUIT);
         let _ = self.child.wait();
     }
 }

@@ -134,6 +134,8 @@ fn pass_through(user: &str, password_file: Option<&Path>) -> anyhow::Result<Serv
 fn control_login(user: &str, password_file: Option<&Path>) -> anyhow::Result<tokio_postgres::Config> {
     let mut login = tokio_postgres::Config::new();
     login.user(user).dbname("postgres").application_name("tiebeam");
+    // Whatever the defaults of the role and the database are, only PostgreSQL's own functions are called.
+    login.options("-c search_path=pg_catalog");
     if let Some(password) = password(password_file)? {
         login.password(password);
     }

@@ -1,0 +1,128 @@
+//! Steps about a cluster that changes: no primary, another one, broken connections, the end of the router.
+
+use std::time::Duration;
+
+use tiebeam_sql::View;
+
+use super::World;
+use crate::common::eventually_async;
+
+pub fn writes_are_held(w: &World) {
+    let now = w.now();
+    w.run(async |c| {
+        c.batch_execute("CREATE TABLE held(n int)").await.unwrap();
+        w.publish(View { primary: None, ..now.clone() }).await;
+        let back = async {
+            eventually_async("the write waits", async || w.stats().waiting == 1).await;
+            w.publish(View { epoch: now.epoch.next(), ..now.clone() }).await;
+        };
+        let (held, ()) = tokio::join!(c.batch_execute("INSERT INTO held VALUES (1)"), back);
+        held.unwrap();
+        assert_eq!(c.query_one("SELECT count(*) FROM held", &[]).await.unwrap().get::<_, i64>(0), 1);
+    });
+}
+
+pub fn a_full_queue_refuses(w: &World) {
+    let now = w.now();
+    w.runtime().block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            clients.push(w.connect().await.0);
+        }
+        w.publish(View { primary: None, ..now.clone() }).await;
+        let mut writers = Vec::new();
+        for client in clients.split_off(1) {
+            writers
+                .push(tokio::spawn(async move { client.batch_execute("INSERT INTO held VALUES (2)").await }));
+        }
+        eventually_async("four wait", async || w.stats().waiting == 4).await;
+        let refused = clients[0].batch_execute("INSERT INTO held VALUES (3)").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "53300");
+        w.publish(View { epoch: now.epoch.next(), ..now }).await;
+        for writer in writers {
+            writer.await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(w.ann("BEGIN; SELECT count(*) FROM held; COMMIT"), "5");
+}
+
+/// Ends the server processes of the user on the primary that run `query` or are in a transaction after it, once there
+/// are any.
+async fn end_backends(w: &World, query: &str) {
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann' AND state <> 'idle' AND query LIKE '{query}%' AND pg_terminate_backend(pid)"
+    );
+    eventually_async("the backend was ended", async || w.primary.sql(&sql) != "0").await;
+}
+
+pub fn broken_connections_are_told(w: &World) {
+    w.ann("CREATE TABLE once(n int)");
+    w.run(async |c| {
+        let write = "INSERT INTO once SELECT 1 FROM pg_sleep(20)";
+        let (written, ()) = tokio::join!(c.batch_execute(write), end_backends(w, "INSERT INTO once"));
+        assert_eq!(written.unwrap_err().code().unwrap().code(), "08007");
+        assert_eq!(c.query_one("SELECT count(*) FROM once", &[]).await.unwrap().get::<_, i64>(0), 0);
+
+        c.batch_execute("BEGIN").await.unwrap();
+        c.batch_execute("INSERT INTO once VALUES (2)").await.unwrap();
+        let (slept, ()) =
+            tokio::join!(c.batch_execute("SELECT pg_sleep(20)"), end_backends(w, "SELECT pg_sleep"));
+        assert_eq!(slept.unwrap_err().code().unwrap().code(), "08006");
+        let late = c.batch_execute("INSERT INTO once VALUES (3)").await.unwrap_err();
+        assert_eq!(late.code().unwrap().code(), "25P02", "nothing runs outside of the lost transaction");
+        let late = c.execute("INSERT INTO once VALUES ($1)", &[&4i32]).await.unwrap_err();
+        assert_eq!(late.code().unwrap().code(), "25P02");
+        c.batch_execute("COMMIT").await.unwrap();
+
+        // The connection breaks between two statements: a COMMIT must not look as if it had worked.
+        c.batch_execute("BEGIN").await.unwrap();
+        c.batch_execute("INSERT INTO once VALUES (5)").await.unwrap();
+        end_backends(w, "INSERT INTO once VALUES (5").await;
+        eventually_async("the router saw the break", async || w.stats().counts["broken_statements"] == 2)
+            .await;
+        let late = c.batch_execute("COMMIT").await.unwrap_err();
+        assert_eq!(late.code().unwrap().code(), "08006");
+        assert_eq!(c.query_one("SELECT count(*) FROM once", &[]).await.unwrap().get::<_, i64>(0), 0);
+    });
+    let stats = w.stats();
+    assert!(stats.counts["unknown_outcomes"] == 1 && stats.counts["broken_statements"] == 2, "{stats:#?}");
+}
+
+/// Last, as the replica is gone then.
+pub fn reads_survive_the_replica(w: &World) {
+    let pid = std::fs::read_to_string(w.replica.data.join("postmaster.pid")).unwrap();
+    let pid = pid.lines().next().unwrap().parse().unwrap();
+    w.caught_up();
+    w.run(async |c| {
+        let statement = c.prepare("SELECT n FROM tx").await.unwrap();
+        for n in 0..200 {
+            if n == 50 {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+            }
+            assert_eq!(c.query(&statement, &[]).await.unwrap().len(), 2);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+pub fn draining_ends(w: World) {
+    let address = w.router.address();
+    let runtime = w.runtime();
+    runtime.block_on(async {
+        let (client, driver) = w.connect().await;
+        let (idle, _) = w.connect().await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let World { router, .. } = w;
+        let drained = router.drain(Duration::from_secs(5));
+        let finish = async {
+            // Who is in no transaction is sent away at once, who is in one may end it.
+            eventually_async("it drains", async || idle.is_closed()).await;
+            client.batch_execute("COMMIT").await.unwrap();
+        };
+        tokio::join!(drained, finish);
+        let _ = driver.await;
+        assert!(client.is_closed());
+    });
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
