@@ -1,7 +1,6 @@
-//! The state of one server, moved by what its probes and its clients saw. One table says every move: execution uses
-//! it, `tiebeam explain` and the docs print it.
+//! The state of one server, moved by what its probes and its clients saw. One table says every move.
 //!
-//! It never probes and knows no time: `edge` and `sql` probe on their own schedule and report here.
+//! It never probes and knows no time: `edge` probes on its own schedule and reports here.
 
 use std::fmt;
 
@@ -13,19 +12,12 @@ use serde::{Deserialize, Serialize};
 pub enum State {
     /// It gets its turn.
     Serving,
-    /// Taken out on purpose: it ends what it has and gets nothing new.
+    /// Taken out on purpose: it ends what it has and gets nothing new. No probe and no client leads here.
     Draining,
     /// It failed. It gets nothing, and is probed until it answers.
     Ejected,
     /// It answers, or nothing is known of it yet; it gets nothing until it has answered `rise` probes in a row.
     Probing,
-}
-
-impl State {
-    /// May a new request be sent to it?
-    pub const fn is_serving(self) -> bool {
-        matches!(self, Self::Serving)
-    }
 }
 
 impl fmt::Display for State {
@@ -40,9 +32,8 @@ impl fmt::Display for State {
 }
 
 /// What can happen to a server, as far as its state is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Event {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
     /// A probe succeeded, but fewer than `rise` in a row so far.
     Answered,
     /// `rise` probes in a row succeeded.
@@ -53,62 +44,33 @@ pub enum Event {
     Fell,
     /// It refused a connection: nobody listens there, and more probes would not tell more.
     Refused,
-    /// An operator or a deploy takes it out.
-    Drain,
-    /// An operator or a deploy brings it back.
-    Resume,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Answered => "answered",
-            Self::Rose => "rose",
-            Self::Missed => "missed",
-            Self::Fell => "fell",
-            Self::Refused => "refused",
-            Self::Drain => "drain",
-            Self::Resume => "resume",
-        })
-    }
 }
 
 /// One row of the table: in `state`, `event` leads to `next`, because of `why`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Transition {
-    pub state: State,
-    pub event: Event,
-    pub next: State,
-    pub why: &'static str,
-}
-
-/// Every move there is. A pair that is not listed changes nothing; no pair is listed twice.
-pub fn transitions() -> &'static [Transition] {
-    &TRANSITIONS
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Transition {
+    state: State,
+    event: Event,
+    next: State,
+    why: &'static str,
 }
 
 const fn row(state: State, event: Event, next: State, why: &'static str) -> Transition {
     Transition { state, event, next, why }
 }
 
-static TRANSITIONS: [Transition; 13] = {
+/// Every move there is. A pair that is not listed changes nothing; no pair is listed twice.
+static TRANSITIONS: [Transition; 8] = {
     use {Event::*, State::*};
     [
         row(Serving, Fell, Ejected, "it failed `fall` health checks in a row"),
         row(Serving, Refused, Ejected, "it refused a connection"),
-        row(Serving, Drain, Draining, "it was taken out on purpose"),
         row(Ejected, Answered, Probing, "it answered a health check again"),
         row(Ejected, Rose, Serving, "it answered `rise` health checks in a row"),
-        row(Ejected, Drain, Draining, "it was taken out on purpose"),
         row(Probing, Rose, Serving, "it answered `rise` health checks in a row"),
         row(Probing, Missed, Ejected, "it failed a health check before it had answered `rise` in a row"),
         row(Probing, Fell, Ejected, "it failed a health check before it had answered `rise` in a row"),
         row(Probing, Refused, Ejected, "it refused a connection"),
-        row(Probing, Drain, Draining, "it was taken out on purpose"),
-        // What happened while it drained is no proof of health: it must answer first.
-        row(Draining, Resume, Probing, "it was brought back, and must answer `rise` health checks first"),
-        // Brought back without having been drained, by an operator who knows better than the last failure.
-        row(Ejected, Resume, Probing, "it was brought back, and must answer `rise` health checks first"),
     ]
 };
 
@@ -139,7 +101,7 @@ impl fmt::Display for Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     state: State,
-    /// How many of the latest probes had the same result, since the last refusal or resume.
+    /// How many of the latest probes had the same result, since the last refusal.
     streak: u32,
     /// That result.
     streak_ok: bool,
@@ -172,17 +134,6 @@ impl Health {
     pub fn on_refused(&mut self) -> Option<Change> {
         (self.streak, self.streak_ok) = (0, false);
         self.apply(Event::Refused)
-    }
-
-    /// It gets nothing new from now on, whatever its probes say, until [`Health::resume`].
-    pub fn drain(&mut self) -> Option<Change> {
-        self.apply(Event::Drain)
-    }
-
-    /// It may serve again as soon as it has answered `rise` probes in a row.
-    pub fn resume(&mut self) -> Option<Change> {
-        self.streak = 0;
-        self.apply(Event::Resume)
     }
 
     fn apply(&mut self, event: Event) -> Option<Change> {

@@ -11,8 +11,6 @@ enum Step {
     Ok,
     Bad,
     Refused,
-    Drain,
-    Resume,
 }
 use Step::*;
 
@@ -21,8 +19,6 @@ fn step(health: &mut Health, step: Step) -> Option<Change> {
         Ok => health.on_probe(true, &POLICY),
         Bad => health.on_probe(false, &POLICY),
         Refused => health.on_refused(),
-        Drain => health.drain(),
-        Resume => health.resume(),
     }
 }
 
@@ -50,13 +46,6 @@ fn stories() {
         (Probing, &[Ok], Probing),
         (Probing, &[Ok, Ok], Serving),
         (Probing, &[Bad], Ejected),
-        (Serving, &[Drain, Ok, Ok, Ok], Draining),
-        (Serving, &[Drain, Bad, Bad, Bad, Refused], Draining),
-        (Serving, &[Ok, Ok, Drain, Resume], Probing),
-        (Serving, &[Ok, Ok, Drain, Ok, Resume, Ok], Probing),
-        (Serving, &[Drain, Resume, Ok, Ok], Serving),
-        (Serving, &[Resume], Serving),
-        (Ejected, &[Resume, Ok, Ok], Serving),
     ] {
         assert_eq!(after(initial, steps), end, "{initial} {steps:?}");
     }
@@ -82,19 +71,19 @@ fn a_change_says_what_and_why() {
 
 #[test]
 fn the_table_has_no_pair_twice_and_no_row_that_stays() {
-    for (i, row) in transitions().iter().enumerate() {
+    for (i, row) in TRANSITIONS.iter().enumerate() {
         assert_ne!(row.state, row.next, "{row:?}");
-        assert!(transitions()[..i].iter().all(|r| (r.state, r.event) != (row.state, row.event)), "{row:?}");
+        assert!(TRANSITIONS[..i].iter().all(|r| (r.state, r.event) != (row.state, row.event)), "{row:?}");
     }
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![4 => Just(Ok), 4 => Just(Bad), 1 => Just(Refused), 1 => Just(Drain), 1 => Just(Resume)]
+    prop_oneof![4 => Just(Ok), 4 => Just(Bad), 1 => Just(Refused)]
 }
 
 proptest! {
-    /// Whatever happens: a server comes to serve only after `rise` good probes in a row with nothing bad or ordered
-    /// between them; it is ejected from serving only after `fall` bad ones or a refusal; draining ends by order only.
+    /// Whatever happens: a server comes to serve only after `rise` good probes in a row with nothing bad between
+    /// them; it is ejected from serving only after `fall` bad ones or a refusal.
     #[test]
     fn no_move_without_its_cause(steps in prop::collection::vec(any_step(), 0..60)) {
         let mut health = Health::new(State::Serving);
@@ -111,13 +100,10 @@ proptest! {
             if change.from == State::Serving && change.to == State::Ejected {
                 prop_assert!(matches!(s, Refused) || last(POLICY.fall as usize, |s| matches!(s, Bad)));
             }
-            if change.from == State::Draining {
-                prop_assert!(matches!(s, Resume));
-            }
         }
     }
 
-    /// From any past, `rise` good probes bring a server back unless it drains, and `fall` bad ones never leave it
+    /// From any past, `rise` good probes bring a server back, and `fall` bad ones never leave it
     /// serving.
     #[test]
     fn it_always_settles(steps in prop::collection::vec(any_step(), 0..40)) {
@@ -125,15 +111,14 @@ proptest! {
         for s in steps {
             step(&mut health, s);
         }
-        let drains = health.state() == State::Draining;
         let mut good = health.clone();
         for _ in 0..POLICY.rise {
             step(&mut good, Ok);
         }
-        prop_assert_eq!(good.state(), if drains { State::Draining } else { State::Serving });
+        prop_assert_eq!(good.state(), State::Serving);
         for _ in 0..POLICY.fall {
             step(&mut health, Bad);
         }
-        prop_assert_eq!(health.state(), if drains { State::Draining } else { State::Ejected });
+        prop_assert_eq!(health.state(), State::Ejected);
     }
 }
