@@ -6,11 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,8 +16,9 @@ use tiebeam_topology::AccessLog;
 
 use crate::codec::Version;
 use crate::config::LogSink;
-use crate::counters::Counters;
+use crate::counters::{Count, Counters};
 use crate::error::StartError;
+use crate::log_file::{self, Appender};
 use crate::snapshot::Snapshot;
 
 /// A batch of this size goes to the writer at once, bytes.
@@ -86,21 +85,30 @@ pub struct Log {
 pub struct Writer {
     sender: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
+    lost: Arc<Count>,
 }
 
 impl Writer {
     pub fn start(sink: LogSink) -> Result<Self, StartError> {
-        let out: Box<dyn io::Write + Send> = match sink {
-            LogSink::Off => return Ok(Self { sender: None, thread: None }),
-            LogSink::Stdout => Box::new(io::stdout()),
-            LogSink::File(path) => Box::new(open(&path).map_err(|source| StartError::Log { path, source })?),
+        let lost = Arc::<Count>::default();
+        let to = match sink {
+            LogSink::Off => return Ok(Self { sender: None, thread: None, lost }),
+            LogSink::File(to) => to,
         };
+        let path = to.path.clone();
+        let file = Appender::open(to).map_err(|source| StartError::Log { path, source })?;
         let (sender, receiver) = sync_channel(WAITING_BATCHES);
+        let counted = lost.clone();
         let thread = std::thread::Builder::new()
             .name("edge-log".to_owned())
-            .spawn(move || write_all(out, &receiver))
+            .spawn(move || log_file::write_all(file, &receiver, &counted))
             .map_err(StartError::Thread)?;
-        Ok(Self { sender: Some(sender), thread: Some(thread) })
+        Ok(Self { sender: Some(sender), thread: Some(thread), lost })
+    }
+
+    /// Lines that were handed over and could not be written.
+    pub fn lost(&self) -> Arc<Count> {
+        self.lost.clone()
     }
 
     pub fn log(&self) -> Log {
@@ -113,24 +121,6 @@ impl Writer {
         if let Some(thread) = self.thread.take() {
             // A writer that panicked has been reported by the panic itself.
             let _ = thread.join();
-        }
-    }
-}
-
-fn open(path: &std::path::Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
-}
-
-fn write_all(mut out: Box<dyn io::Write + Send>, batches: &Receiver<String>) {
-    let mut is_failing = false;
-    while let Ok(batch) = batches.recv() {
-        match out.write_all(batch.as_bytes()).and_then(|()| out.flush()) {
-            Ok(()) => is_failing = false,
-            Err(error) if !is_failing => {
-                is_failing = true;
-                tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
-            }
-            Err(_) => {}
         }
     }
 }

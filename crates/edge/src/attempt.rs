@@ -108,7 +108,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             }
             let is_reader_awaited = !self.down.out.is_out();
             let within = if is_reader_awaited { limits.idle_time } else { limits.response_time };
-            if !stall.poll(cx, &self.connection.timer, self.moved(), within) {
+            if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {
                 return Poll::Pending;
             }
             let is_body_awaited = !self.is_up_done && !self.is_up_broken && self.up.out.is_idle();
@@ -134,6 +134,11 @@ impl<'c, S: Io> Attempt<'c, S> {
     /// not moved.
     fn moved(&self) -> u64 {
         self.up.out.written + self.up.bytes + self.received + self.down.bytes + self.connection.io.taken()
+    }
+
+    /// What the kernel holds for the client, if it is the client that is waited for.
+    fn held(&self) -> Option<u64> {
+        if self.down.out.is_out() { None } else { self.connection.io.held() }
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<(), Lost> {
@@ -271,7 +276,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                 true => (limits.response_time, Reason::AnswerCut),
                 false => (limits.idle_time, Reason::ReaderTime),
             };
-            if !stall.poll(cx, &self.connection.timer, self.moved(), within) {
+            if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {
                 return Poll::Pending;
             }
             let is_over = self.connection.worker.clock.is_over();

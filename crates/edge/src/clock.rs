@@ -124,24 +124,46 @@ impl Timer {
 
 /// The one way in which whoever takes part in an answer is given up: nothing has moved for as long as it may stand
 /// still. The time begins anew with every byte, and when somebody else is waited for.
+///
+/// The kernel may hold megabytes for a slow reader and take nothing new for long. So when the time is up it is asked how
+/// much it still holds: as long as that becomes less, the client reads.
 pub struct Stall {
     moved: u64,
     within: Duration,
+    /// What the kernel held when the time was up before; `u64::MAX`: it was not asked yet.
+    held: u64,
 }
 
 impl Stall {
     pub fn begin(timer: &Timer, moved: u64, within: Duration) -> Self {
         timer.arm(within);
-        Self { moved, within }
+        Self { moved, within, held: u64::MAX }
     }
 
     /// To be asked whenever there is nothing to do but wait. `moved` counts the bytes that got through in all, `within`
-    /// is the time of who is waited for now.
-    pub fn poll(&mut self, cx: &Context<'_>, timer: &Timer, moved: u64, within: Duration) -> bool {
+    /// is the time of who is waited for now, and `held` what the kernel holds for it, if it is a reader.
+    pub fn poll(
+        &mut self,
+        cx: &Context<'_>,
+        timer: &Timer,
+        moved: u64,
+        within: Duration,
+        held: impl FnOnce() -> Option<u64>,
+    ) -> bool {
         if (moved, within) != (self.moved, self.within) {
             *self = Self::begin(timer, moved, within);
         }
-        timer.poll_expired(cx)
+        if !timer.poll_expired(cx) {
+            return false;
+        }
+        match held() {
+            Some(held) if held < self.held => {
+                self.held = held;
+                timer.arm(within);
+                timer.poll_expired(cx)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -166,24 +188,27 @@ mod tests {
         let timer = clock.timer();
         let cx = Context::from_waker(Waker::noop());
         let mut stall = Stall::begin(&timer, 0, SECOND);
-        let mut at = |tenths: u32, moved: u64, within: Duration| {
-            clock.tick(started + SECOND * tenths / 10);
-            stall.poll(&cx, &timer, moved, within)
-        };
-        // Tenths of a second, bytes moved, the time of who is waited for, whether that is up.
-        for (tenths, moved, within, is_up) in [
-            (9, 0, SECOND, false),
-            (10, 1, SECOND, false),
-            (20, 1, SECOND, false),
-            (20, 2, SECOND, false),
-            (29, 2, SECOND, false),
-            (29, 2, 2 * SECOND, false),
-            (49, 2, 2 * SECOND, false),
-            (50, 2, 2 * SECOND, true),
-            (50, 3, SECOND, false),
-            (62, 3, SECOND, true),
+        // Tenths of a second, bytes moved, the time of who is waited for, what is held for a reader, and whether the
+        // time is up.
+        for (tenths, moved, within, held, is_up) in [
+            (9, 0, SECOND, None, false),
+            (10, 1, SECOND, None, false),
+            (20, 1, SECOND, None, false),
+            (20, 2, SECOND, None, false),
+            (29, 2, SECOND, None, false),
+            (29, 2, 2 * SECOND, None, false),
+            (49, 2, 2 * SECOND, None, false),
+            (50, 2, 2 * SECOND, None, true),
+            (50, 3, SECOND, Some(900), false),
+            (61, 3, SECOND, Some(900), false),
+            (72, 3, SECOND, Some(899), false),
+            (83, 3, SECOND, Some(899), true),
+            (84, 4, SECOND, Some(899), false),
+            (95, 4, SECOND, Some(899), false),
+            (106, 4, SECOND, Some(899), true),
         ] {
-            assert_eq!(at(tenths, moved, within), is_up, "{tenths} {moved} {within:?}");
+            clock.tick(started + SECOND * tenths / 10);
+            assert_eq!(stall.poll(&cx, &timer, moved, within, || held), is_up, "{tenths} {moved} {held:?}");
         }
         let other = clock.timer();
         other.arm(SECOND);

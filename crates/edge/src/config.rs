@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
-use tiebeam_topology::{
-    AccessLog, Algorithm, EdgeLimits, HealthCheck, HostPattern, NodeName, PoolName, Route,
-};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, HostPattern, NodeName, PoolName, Route};
 
 /// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
 /// requests finish under the one they began with.
@@ -44,7 +42,6 @@ pub struct SiteConfig {
 pub struct PoolConfig {
     /// In the order of the ring. No two with the same id.
     pub servers: Vec<ServerConfig>,
-    pub algorithm: Algorithm,
     pub health: HealthCheck,
     /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
     /// until a check or a request says otherwise.
@@ -55,8 +52,6 @@ pub struct PoolConfig {
 pub struct ServerConfig {
     pub id: ServerId,
     pub address: SocketAddr,
-    /// The node it runs on, if that is one of the cluster.
-    pub node: Option<NodeName>,
 }
 
 /// The identity of a server within its pool: `a/web.1` for an app's instance, `10.0.0.9:3000` for a foreign one.
@@ -99,8 +94,27 @@ pub struct Addresses {
 /// Where the lines of the access log go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
-    Stdout,
-    /// Appended to; made with mode 0640 if it is not there.
-    File(PathBuf),
+    File(LogFile),
     Off,
+}
+
+/// A file of lines. When it is full it is put aside: `access.log` becomes `access.log.1`, that `access.log.2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Appended to; made with mode 0640 if it is not there.
+    pub path: PathBuf,
+    /// A file does not grow beyond this, bytes.
+    pub most_bytes: u64,
+    /// How many are kept, the one that is written included; the oldest is deleted.
+    pub files: usize,
+}
+
+impl LogFile {
+    pub const MOST_BYTES: u64 = 100 << 20;
+    pub const FILES: usize = 5;
+
+    /// With the default bounds.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, most_bytes: Self::MOST_BYTES, files: Self::FILES }
+    }
 }

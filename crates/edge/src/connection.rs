@@ -334,7 +334,7 @@ impl<S: Io> Connection<S> {
         let mut stall = Stall::begin(timer, io.taken(), idle_time);
         let result = poll_fn(|cx| match out.poll_send(cx, &mut nothing, io) {
             Poll::Ready(result) => Poll::Ready(result.map_err(|_| Reason::ClientGone)),
-            Poll::Pending if stall.poll(cx, timer, io.taken(), idle_time) => {
+            Poll::Pending if stall.poll(cx, timer, io.taken(), idle_time, || io.held()) => {
                 Poll::Ready(Err(if worker.clock.is_over() { Reason::DrainTime } else { Reason::ReaderTime }))
             }
             Poll::Pending => Poll::Pending,

@@ -13,13 +13,13 @@ use tokio::sync::watch;
 use crate::access_log::Writer;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
-use crate::counters::{Counters, LATENCY_BOUNDS_MS, Reason};
+use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
 use crate::error::StartError;
 use crate::servers::{Pool, Registry, Server};
 use crate::snapshot::Snapshot;
 use crate::stats::*;
 use crate::worker::{Listener, Phase, Shared, Worker};
-use crate::{health, listen, tls};
+use crate::{descriptors, health, listen, tls};
 
 /// A running edge. Dropping it without [`Edge::drain`] ends it at once, running requests included.
 pub struct Edge {
@@ -29,6 +29,8 @@ pub struct Edge {
     phase: watch::Sender<Phase>,
     /// Closed when the last worker has ended.
     ended: watch::Receiver<()>,
+    /// Lines that the log's writer could not write.
+    log_lines_lost: Arc<Count>,
 }
 
 /// What only the control side uses.
@@ -38,6 +40,8 @@ struct Control {
     pools: Option<watch::Sender<Vec<Arc<Pool>>>>,
     threads: Vec<JoinHandle<()>>,
     writer: Option<Writer>,
+    /// It was said that the descriptors do not suffice.
+    has_warned: bool,
 }
 
 impl Edge {
@@ -57,6 +61,8 @@ impl Edge {
             Addresses { http: http.as_ref().map(|(at, _)| *at), https: https.as_ref().map(|(at, _)| *at) };
         let writer = Writer::start(log)?;
         let mut registry = Registry::default();
+        let mut has_warned = false;
+        let config = within_descriptors(config, &mut has_warned);
         let snapshot = Snapshot::compile(config, &mut registry, workers);
         let (pools, checked) = watch::channel(snapshot.pools.clone());
         let shared = Arc::new(Shared {
@@ -85,8 +91,9 @@ impl Edge {
                 drop(alive);
             })?);
         }
-        let control = Mutex::new(Control { registry, pools: Some(pools), threads, writer: Some(writer) });
-        Ok(Edge { addresses, shared, control, phase, ended })
+        let log_lines_lost = writer.lost();
+        let control = Control { registry, pools: Some(pools), threads, writer: Some(writer), has_warned };
+        Ok(Edge { addresses, shared, control: Mutex::new(control), phase, ended, log_lines_lost })
     }
 
     /// Replaces the configuration at once for new requests; running ones finish under the old one. Health, counts and
@@ -94,6 +101,7 @@ impl Edge {
     /// many workers, stays as it was started.
     pub fn publish(&self, config: Config) {
         let mut control = self.control();
+        let config = within_descriptors(config, &mut control.has_warned);
         let snapshot = Snapshot::compile(config, &mut control.registry, self.shared.counters.len());
         if let Some(pools) = &control.pools {
             pools.send_replace(snapshot.pools.clone());
@@ -121,6 +129,7 @@ impl Edge {
             node: snapshot.node.clone(),
             connections: ConnectionStats {
                 open: sum(&|w| w.open.get()),
+                bound: snapshot.limits.connections,
                 accepted: sum(&|w| w.accepted.get()),
                 paused_at_bound: sum(&|w| w.paused_at_bound.get()),
                 paused_without_descriptors: sum(&|w| w.paused_without_descriptors.get()),
@@ -149,7 +158,7 @@ impl Edge {
                 counts: (0..=LATENCY_BOUNDS_MS.len()).map(|i| sum(&|w| w.latency[i].get())).collect(),
                 sum_ms: sum(&|w| w.latency_sum_us.get()) as f64 / 1000.0,
             },
-            log_lines_dropped: sum(&|w| w.log_lines_dropped.get()),
+            log_lines_dropped: sum(&|w| w.log_lines_dropped.get()) + self.log_lines_lost.get(),
             pools: snapshot.pools.iter().map(|pool| (pool.name.clone(), pool_stats(pool))).collect(),
         }
     }
@@ -189,6 +198,22 @@ impl Edge {
         // A panic while it was held leaves at worst a registry that lacks a pool: the next publish makes it anew.
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// With as many connections as the process has descriptors for.
+fn within_descriptors(mut config: Config, has_warned: &mut bool) -> Config {
+    let (asked, limit) = (config.limits.connections, descriptors::limit());
+    let connections = descriptors::connections(asked, limit);
+    if connections < asked && !std::mem::replace(has_warned, true) {
+        tracing::warn!(
+            asked,
+            connections,
+            descriptors = limit,
+            "edge.limits.connections is more than the process has file descriptors for: raise LimitNOFILE of the service"
+        );
+    }
+    config.limits.connections = connections;
+    config
 }
 
 fn pool_stats(pool: &Pool) -> PoolStats {

@@ -54,7 +54,10 @@ pub async fn run(mut pools: watch::Receiver<Vec<Arc<Pool>>>) {
 async fn check_forever(server: Arc<Server>, pool: Arc<Pool>) {
     loop {
         let check = &pool.health;
+        let falls = server.falls();
         match tokio::time::timeout(check.timeout, is_healthy(&server, check)).await {
+            // A request has found it gone meanwhile: that is newer.
+            Ok(Ok(true)) if server.falls() != falls => {}
             Ok(Ok(ok)) => server.on_result(ok, &pool.policy()),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => server.on_refused(),
             Ok(Err(error)) if crate::worker::is_exhaustion(&error) => {

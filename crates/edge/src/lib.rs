@@ -13,6 +13,7 @@ pub mod codec;
 mod config;
 mod connection;
 mod counters;
+mod descriptors;
 mod edge;
 mod error;
 mod exchange;
@@ -20,6 +21,7 @@ mod files;
 mod forward;
 mod health;
 mod listen;
+mod log_file;
 mod servers;
 mod snapshot;
 mod stats;
@@ -28,7 +30,9 @@ mod upstream;
 mod wire;
 mod worker;
 
-pub use config::{Addresses, Config, Listeners, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig};
+pub use config::{
+    Addresses, Config, Listeners, LogFile, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig,
+};
 pub use edge::Edge;
 pub use error::StartError;
 pub use stats::*;

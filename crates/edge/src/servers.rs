@@ -43,9 +43,8 @@ pub struct Pool {
 impl Server {
     pub fn state(&self) -> State {
         match self.state.load(Ordering::Relaxed) {
-            0 => State::Serving,
-            1 => State::Draining,
-            2 => State::Ejected,
+            SERVING => State::Serving,
+            EJECTED => State::Ejected,
             _ => State::Probing,
         }
     }
@@ -80,20 +79,14 @@ impl Server {
             if change.from == State::Serving {
                 self.falls.fetch_add(1, Ordering::Relaxed);
             }
-            self.state.store(number_of(change.to), Ordering::Relaxed);
+            self.state.store(change.to as u8, Ordering::Relaxed);
             tracing::info!(pool = %self.pool, server = %self.id, address = %self.address, "server {change}");
         }
     }
 }
 
-fn number_of(state: State) -> u8 {
-    match state {
-        State::Serving => 0,
-        State::Draining => 1,
-        State::Ejected => 2,
-        State::Probing => 3,
-    }
-}
+const SERVING: u8 = State::Serving as u8;
+const EJECTED: u8 = State::Ejected as u8;
 
 impl Pool {
     /// The next server in turn. If none serves, those that are still being probed may be tried: that is better
@@ -173,7 +166,7 @@ impl Registry {
             address,
             number: self.next_number - 1,
             counters,
-            state: AtomicU8::new(number_of(initial)),
+            state: AtomicU8::new(initial as u8),
             falls: AtomicU32::new(0),
             health: Mutex::new(Health::new(initial)),
         })
@@ -211,23 +204,17 @@ impl Ring {
 mod tests {
     use std::time::Duration;
 
-    use tiebeam_topology::Algorithm;
-
     use super::*;
     use crate::config::ServerConfig;
 
     fn config(ids: &[&str], port: u16, app: bool) -> BTreeMap<PoolName, PoolConfig> {
         let servers = ids
             .iter()
-            .map(|id| ServerConfig {
-                id: ServerId::new(*id),
-                address: ([127, 0, 0, 1], port).into(),
-                node: None,
-            })
+            .map(|id| ServerConfig { id: ServerId::new(*id), address: ([127, 0, 0, 1], port).into() })
             .collect();
         let second = Duration::from_secs(1);
         let health = HealthCheck { path: None, every: second, timeout: second, fall: 2, rise: 1 };
-        let pool = PoolConfig { servers, algorithm: Algorithm::RoundRobin, health, app };
+        let pool = PoolConfig { servers, health, app };
         BTreeMap::from([("web".parse().unwrap(), pool)])
     }
 

@@ -31,7 +31,7 @@ pub struct Stats {
     pub retries: u64,
     /// From a request's whole head to the last byte of its answer; of `requests`, without what was refused in the parser.
     pub latency: Histogram,
-    /// Lines of the access log that were dropped because its writer was behind.
+    /// Lines of the access log that were dropped because its writer was behind, or lost because its disk failed.
     pub log_lines_dropped: u64,
     pub pools: BTreeMap<PoolName, PoolStats>,
 }
@@ -40,8 +40,10 @@ pub struct Stats {
 pub struct ConnectionStats {
     /// Client connections open now.
     pub open: u64,
+    /// How many may be: `edge.limits.connections`, or what the process has file descriptors for.
+    pub bound: usize,
     pub accepted: u64,
-    /// Pauses of accepting because `edge.limits.connections` was reached.
+    /// Pauses of accepting because `bound` was reached.
     pub paused_at_bound: u64,
     /// Pauses of accepting because the process had no file descriptor left.
     pub paused_without_descriptors: u64,

@@ -7,13 +7,16 @@ use rustls::sign::CertifiedKey;
 
 use crate::worker::Shared;
 
-/// One for all workers: they share its cache of sessions and its tickets' keys.
+/// One for all workers: they share the keys of its tickets, so that a client may come back to any of them without a
+/// whole handshake. The keys change every six hours; no session is kept here.
 pub fn server_config(shared: Arc<Shared>) -> Result<Arc<rustls::ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(BySite(shared)));
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -3,10 +3,12 @@
 //! TLS keeps bytes of its own between an answer and the socket, so only the socket can tell whether a reader still
 //! reads. It decides nothing: who writes looks at [`Io::taken`] and at a clock.
 
+use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -16,9 +18,15 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin {
     /// Bytes that the socket took so far, those of TLS included: it grows as long as the client reads.
     fn taken(&self) -> u64;
 
+    /// Bytes of those that the client's side has not acknowledged; `None` if the kernel does not say.
+    fn held(&self) -> Option<u64>;
+
     /// The next close is a reset: the client must not take what it got for whole.
     fn reset(&self);
 }
+
+/// As on x86, Arm and RISC-V.
+const SIOCOUTQ: Opcode = 0x5411;
 
 /// The socket of a client.
 pub struct Wire {
@@ -43,6 +51,12 @@ impl Io for Wire {
         self.taken
     }
 
+    fn held(&self) -> Option<u64> {
+        // SAFETY: SIOCOUTQ writes one int, tcp(7).
+        let held = unsafe { ioctl(&self.stream, Getter::<SIOCOUTQ, c_int>::new()) };
+        held.ok().and_then(|bytes| u64::try_from(bytes).ok())
+    }
+
     fn reset(&self) {
         // Best effort: without it the close is an ordinary one.
         let _ = self.stream.set_zero_linger();
@@ -52,6 +66,10 @@ impl Io for Wire {
 impl Io for TlsStream<Wire> {
     fn taken(&self) -> u64 {
         self.get_ref().0.taken()
+    }
+
+    fn held(&self) -> Option<u64> {
+        self.get_ref().0.held()
     }
 
     fn reset(&self) {

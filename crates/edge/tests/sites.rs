@@ -3,72 +3,18 @@
 
 mod common;
 
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::BufReader;
 use std::os::unix::fs::symlink;
-use std::sync::Arc;
 use std::time::Duration;
 
+use common::tls::Https;
 use common::*;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::sign::CertifiedKey;
-use tiebeam_edge::{Config, Edge, Listeners, LogSink, SiteConfig};
+use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink};
 use tiebeam_topology::{AccessLog, Route, Target};
-
-fn certificate(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let der = made.cert.der().clone();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
-    (der.clone(), Arc::new(CertifiedKey::new(vec![der], key)))
-}
-
-struct Https {
-    edge: Edge,
-    roots: Arc<rustls::ClientConfig>,
-    _server: Server,
-}
-
-fn https() -> Https {
-    let server = Server::named("secure");
-    let mut config = config(&[server.address]);
-    let routes = config.sites.pop_first().unwrap().1.routes;
-    let mut roots = rustls::RootCertStore::empty();
-    for (name, hsts) in [("one.example", true), ("two.example", false)] {
-        let (der, key) = certificate(name);
-        roots.add(der).unwrap();
-        let site = SiteConfig { tls: Some(key), redirect: hsts, hsts, routes: routes.clone() };
-        config.sites.insert(name.parse().unwrap(), site);
-    }
-    let listeners = Listeners { http: Some(loopback()), https: Some(loopback()), workers: 2 };
-    let edge = Edge::start(listeners, config, LogSink::Off).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let roots = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Https { edge, roots: Arc::new(roots), _server: server }
-}
-
-impl Https {
-    fn get(&self, sni: &str, host: &str) -> std::io::Result<String> {
-        let name = ServerName::try_from(sni.to_owned()).unwrap();
-        let connection = rustls::ClientConnection::new(self.roots.clone(), name).unwrap();
-        let stream = TcpStream::connect(self.edge.addresses().https.unwrap())?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        let mut stream = rustls::StreamOwned::new(connection, stream);
-        stream
-            .write_all(format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    }
-}
 
 #[test]
 fn https_by_name() {
-    let https = https();
+    let https = Https::start();
     let one = https.get("one.example", "one.example").unwrap();
     assert!(one.starts_with("HTTP/1.1 200 ") && one.ends_with("secure"), "{one}");
     assert!(one.contains("\r\nStrict-Transport-Security: max-age=31536000\r\n"), "{one}");
@@ -83,7 +29,7 @@ fn https_by_name() {
 
 #[test]
 fn plain_http_is_sent_to_https() {
-    let https = https();
+    let https = Https::start();
     let port = https.edge.addresses().https.unwrap().port();
     let mut client = Client::new(&https.edge);
     client.say("GET /a?b HTTP/1.1\r\nHost: one.example:80\r\n\r\n");
@@ -198,7 +144,7 @@ fn one_line_for_each_request() {
     let mut config = config(&[server.address]);
     config.access_log = AccessLog::Json;
     let listeners = Listeners { http: Some(loopback()), https: None, workers: 1 };
-    let edge = Edge::start(listeners, config, LogSink::File(path.clone())).unwrap();
+    let edge = Edge::start(listeners, config, LogSink::File(LogFile::at(path.clone()))).unwrap();
     let mut client = Client::new(&edge);
     let response = client.get("/a/b?token=secret");
     client.say("POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");

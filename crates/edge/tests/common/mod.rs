@@ -1,6 +1,8 @@
 //! Clients, servers and configurations for tests over real sockets.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each file uses a part of it")]
 
+pub mod tls;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
-use tiebeam_topology::{AccessLog, Algorithm, EdgeLimits, HealthCheck, Route, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Route, Target};
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
 pub fn loopback() -> SocketAddr {
@@ -151,17 +153,11 @@ pub fn end_after_first_check(server: Server) {
 
 /// One site for all names; one pool `web` of these servers, named `s0`, `s1` and so on.
 pub fn config(servers: &[SocketAddr]) -> Config {
-    let servers = servers.iter().enumerate().map(|(i, address)| ServerConfig {
-        id: ServerId::new(format!("s{i}")),
-        address: *address,
-        node: None,
-    });
-    let pool = PoolConfig {
-        servers: servers.collect(),
-        algorithm: Algorithm::RoundRobin,
-        health: health(),
-        app: false,
-    };
+    let servers = servers
+        .iter()
+        .enumerate()
+        .map(|(i, address)| ServerConfig { id: ServerId::new(format!("s{i}")), address: *address });
+    let pool = PoolConfig { servers: servers.collect(), health: health(), app: false };
     let route = Route { path: "/".to_owned(), to: Target::Pool("web".parse().unwrap()) };
     let site = SiteConfig { tls: None, redirect: false, hsts: false, routes: vec![route] };
     Config {

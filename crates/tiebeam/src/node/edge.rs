@@ -9,7 +9,9 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use tiebeam_edge::{Config, Edge, Listeners, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig};
+use tiebeam_edge::{
+    Config, Edge, Listeners, LogFile, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig,
+};
 use tiebeam_ledger::Store;
 use tiebeam_topology::{AccessLog, HostPattern, Https, Members};
 use tiebeam_watch::Level;
@@ -49,7 +51,9 @@ impl Part {
         };
         let sink = match file.access_log {
             AccessLog::Off => LogSink::Off,
-            AccessLog::Json | AccessLog::Common => LogSink::File(here.options.data.join("access.log")),
+            AccessLog::Json | AccessLog::Common => {
+                LogSink::File(LogFile::at(here.options.data.join("access.log")))
+            }
         };
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
@@ -94,11 +98,10 @@ async fn servers(here: &Here) -> BTreeMap<tiebeam_topology::AppName, Vec<ServerC
     let mut all = BTreeMap::new();
     for pool in here.cluster.pools.values() {
         if let Members::App(app) = &pool.members {
-            let servers = registered(here, app).await.into_iter().map(|(id, r)| ServerConfig {
-                id: ServerId::new(id),
-                address: r.address,
-                node: Some(r.node),
-            });
+            let servers = registered(here, app)
+                .await
+                .into_iter()
+                .map(|(id, r)| ServerConfig { id: ServerId::new(id), address: r.address });
             all.insert(app.clone(), servers.collect());
         }
     }
@@ -115,15 +118,12 @@ fn config(
         let (servers, app) = match &pool.members {
             Members::App(app) => (servers.get(app).cloned().unwrap_or_default(), true),
             Members::Servers(list) => {
-                let one = |&address: &SocketAddr| ServerConfig {
-                    id: ServerId::new(address.to_string()),
-                    address,
-                    node: None,
-                };
+                let one =
+                    |&address: &SocketAddr| ServerConfig { id: ServerId::new(address.to_string()), address };
                 (list.iter().map(one).collect(), false)
             }
         };
-        (name.clone(), PoolConfig { servers, algorithm: pool.algorithm, health: pool.health.clone(), app })
+        (name.clone(), PoolConfig { servers, health: pool.health.clone(), app })
     });
     let sites = here.cluster.sites.iter().map(|(host, site)| {
         // A certificate of the cluster's own CA is not known to browsers: plain HTTP stays open beside it.
