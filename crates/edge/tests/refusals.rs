@@ -49,6 +49,8 @@ fn the_corpus_over_sockets() {
     }
     assert_eq!(server.asked("GET /smuggled"), 0);
     assert!(accepted > 10);
+    // What was no request has no latency.
+    until("all are counted", || edge.stats().latency.counts.iter().sum::<u64>() == edge.stats().requests);
 }
 
 /// A request whose one long field arrives in pieces without a line's end, as large fields do from a network.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::BufReader;
+use std::io::{BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -25,6 +25,17 @@ fn https_by_name() {
     // No certificate has that name: the handshake ends, no page is served under a wrong one.
     assert!(https.get("three.example", "three.example").is_err());
     until("the handshake is counted", || https.edge.stats().connections.tls_handshakes_failed == 1);
+}
+
+#[test]
+fn a_client_that_comes_back_needs_no_whole_handshake() {
+    let https = Https::start();
+    for expected in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let mut stream = https.connect("one.example").unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: one.example\r\nConnection: close\r\n\r\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(stream.conn.handshake_kind(), Some(expected));
+    }
 }
 
 #[test]
@@ -111,6 +122,33 @@ fn files_and_no_way_out() {
 }
 
 #[test]
+fn a_redirect_to_a_folder_stays_here() {
+    let (_folder, mut config) = files();
+    config.sites.values_mut().next().unwrap().routes[0].path = "/".to_owned();
+    let edge = start(config);
+    for (path, location) in [("//sub", "/sub/"), ("/sub?next=//b", "/sub/?next=//b"), ("/sub", "/sub/")] {
+        let response = get(&edge, path);
+        assert_eq!((response.status, field(&response.head, "location")), (301, Some(location)), "{path}");
+        assert!(!response.body.contains("HTTPS"), "{}", response.body);
+    }
+}
+
+#[test]
+fn a_file_that_becomes_shorter_is_cut() {
+    let (folder, config) = files();
+    let large = folder.path().join("public/large.bin");
+    std::fs::write(&large, vec![b'x'; 64 << 20]).unwrap();
+    let edge = start(config);
+    let mut client = Client::new(&edge);
+    client.say("GET /assets/large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.0.get_ref().peek(&mut [0]).unwrap();
+    std::fs::File::options().write(true).open(&large).unwrap().set_len(0).unwrap();
+    assert!(client.response(false).is_none());
+    until("it is counted", || edge.stats().responses.cut == 1);
+    assert_eq!(edge.stats().refused["answer_cut"], 1);
+}
+
+#[test]
 fn files_by_condition_and_range() {
     let (_folder, config) = files();
     let edge = start(config);
@@ -143,6 +181,7 @@ fn one_line_for_each_request() {
     let server = Server::named("x");
     let mut config = config(&[server.address]);
     config.access_log = AccessLog::Json;
+    config.limits.body_bytes = 10;
     let listeners = Listeners { http: Some(loopback()), https: None, workers: 1 };
     let edge = Edge::start(listeners, config, LogSink::File(LogFile::at(path.clone()))).unwrap();
     let mut client = Client::new(&edge);
@@ -151,11 +190,14 @@ fn one_line_for_each_request() {
     client.response(false).unwrap();
     client.say("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.response(false).unwrap().status, 400);
+    let mut client = Client::new(&edge);
+    client.say("PUT /large HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n");
+    assert_eq!(client.response(false).unwrap().status, 413);
     drain(&edge, Duration::from_secs(10));
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains("secret"), "{text}");
     let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
     assert_eq!(
         (&lines[0]["path"], &lines[0]["method"], &lines[0]["host"]),
         (&"/a/b".into(), &"GET".into(), &"shop.example".into())
@@ -167,6 +209,8 @@ fn one_line_for_each_request() {
     );
     assert_eq!((&lines[1]["path"], &lines[1]["method"]), (&"/body".into(), &"POST".into()));
     assert_eq!((&lines[2]["status"], &lines[2]["why"]), (&400.into(), &"host_missing".into()));
+    let large = ["method", "host", "path", "status", "why"].map(|name| lines[3][name].to_string());
+    assert_eq!(large, ["\"PUT\"", "\"a\"", "\"/large\"", "413", "\"body_bytes\""]);
     assert!(server.heads()[0].contains(lines[0]["id"].as_str().unwrap()));
     // Two readers of one file cannot be mistaken: whole lines only.
     assert!(BufReader::new(text.as_bytes()).into_inner().ends_with(b"}\n"));
