@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use openraft::EmptyNode;
-use openraft::raft::VoteRequest;
+use openraft::raft::InstallSnapshotRequest;
 use tiebeam_topology::NodeName;
 use tokio::time::timeout;
 
 use crate::core::{Core, Lead};
-use crate::raft::Id;
+use crate::raft::{Id, Kind};
 use crate::wire::message::{Ask, Pulse, Refusal, Reply};
 use crate::wire::server::Handler;
 
@@ -26,9 +26,18 @@ impl Handler for Desk {
     async fn answer(&self, from: &NodeName, ask: Ask) -> Reply {
         let core = &self.core;
         match ask {
-            Ask::Append(request) => Reply::Append(core.raft.append_entries(request).await),
-            Ask::Vote(request) => self.vote(request).await,
-            Ask::Snapshot(request) => Reply::Snapshot(core.raft.install_snapshot(request).await),
+            Ask::Append(request) => match core.may_follow(&request.vote) {
+                Ok(()) => Reply::Append(core.raft.append_entries(request).await),
+                Err(why) => Reply::Unable(why),
+            },
+            Ask::Vote { request, first } => match core.may_vote(from, &request, first).await {
+                Ok(()) => Reply::Vote(core.raft.vote(request).await),
+                Err(why) => Reply::Unable(why),
+            },
+            Ask::Snapshot(request) => match core.may_follow(&request.vote) {
+                Ok(()) => self.snapshot(request).await,
+                Err(why) => Reply::Unable(why),
+            },
             Ask::Propose(proposal) => {
                 let handed = timeout(core.settings.call_timeout, core.hand(proposal)).await;
                 Reply::Propose(handed.unwrap_or(Err(Refusal::Unclear)))
@@ -43,14 +52,10 @@ impl Handler for Desk {
 }
 
 impl Desk {
-    /// A voter whose data was lost has forgotten what it acknowledged; while its log is empty it votes only as
-    /// long as nothing can have been acknowledged: for a candidate that holds just the first entry.
-    async fn vote(&self, request: VoteRequest<Id>) -> Reply {
-        let empty = self.core.raft.metrics().borrow().last_log_index.is_none();
-        if empty && request.last_log_id.is_some_and(|id| id.index > 0) {
-            return Reply::Unable("this voter's log is empty; it votes again when it has received it".into());
-        }
-        Reply::Vote(self.core.raft.vote(request).await)
+    /// While a snapshot is installed, openraft hears no heartbeat; the leader is not gone for that.
+    async fn snapshot(&self, request: InstallSnapshotRequest<Kind>) -> Reply {
+        let _rest = request.done.then(|| self.core.rest_from_elections());
+        Reply::Snapshot(self.core.raft.install_snapshot(request).await)
     }
 
     fn pulse(&self, from: &NodeName) -> Reply {
@@ -65,9 +70,13 @@ impl Desk {
         }
         let alone = membership.voter_ids().count() == 1;
         Reply::Pulse(Pulse {
-            pristine: metrics.last_log_index.is_none() && metrics.current_term == 0,
+            // Of the file and not of openraft, which at first says zero for everything.
+            pristine: core.disk.ends().last.is_none() && core.disk.vote().is_none(),
+            new: core.is_new(),
+            vote: core.disk.vote().unwrap_or_default().leader_id,
             leader: metrics.current_leader.and_then(|id| id.name()),
-            confirmed_ms_ago: if leads && alone { Some(0) } else { metrics.millis_since_quorum_ack },
+            // A leader that hangs shows its last figures for ever.
+            confirmed_ms_ago: if alone { Some(0) } else { metrics.millis_since_quorum_ack }.filter(|_| leads),
         })
     }
 

@@ -16,9 +16,13 @@ pub enum StoreError {
          See that a majority of the voters runs and that they reach one another: {detail}"
     )]
     NoQuorum { waited_ms: u64, detail: String },
-    /// The request was handed to a leader and no answer came: it may have happened.
+    /// The request was handed to a leader and no answer came: it may have happened, or happen yet.
+    ///
+    /// A read alone does not settle it, because the request may still be under way. A later write by the same node does,
+    /// once it is acknowledged and no older call of the node is under way: from then on what has not happened never will.
     #[error(
-        "the ledger's leader took the request and did not answer within {waited_ms} ms: it may have happened or not; read before trying again"
+        "the ledger's leader took the request and did not answer within {waited_ms} ms: it may have happened or not, \
+         or happen yet; the next acknowledged write of this node settles it"
     )]
     Unknown { waited_ms: u64 },
     #[error("lease {0} has ended, and its keys are deleted; grant a new one")]
@@ -50,7 +54,7 @@ impl StoreError {
 pub enum OpenError {
     #[error("the settings of the ledger contradict themselves: {0}")]
     Settings(String),
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {source}. {}", path.display(), io_advice(source))]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot listen on {address} for the ledger's peers: {source}")]
     Listen { address: SocketAddr, source: io::Error },
@@ -74,6 +78,27 @@ pub enum OpenError {
     Corrupt { path: PathBuf, reason: String, advice: &'static str },
     #[error("the ledger cannot start: {0}")]
     Start(String),
+}
+
+impl OpenError {
+    pub(crate) fn corrupt(path: PathBuf, reason: String) -> Self {
+        Self::Corrupt { path, reason, advice: CORRUPT_ADVICE }
+    }
+}
+
+/// What a person can do about a file that cannot be reached. Never to delete anything: the data may be well.
+fn io_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "Nothing was changed. See that the user that runs this program owns the data directory and may write there"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "Nothing is lost. Make room on its disk and start the node again"
+        }
+        _ => {
+            "Nothing is known to be damaged; delete nothing. Look for the disk in the kernel's log (dmesg) and start the node again"
+        }
+    }
 }
 
 /// What a person can do about a damaged ledger.

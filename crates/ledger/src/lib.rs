@@ -4,7 +4,7 @@
 //! in one redb file, peers over mutual TLS. It shares no lock and no thread with the data plane.
 //!
 //! From the outside in: `store.rs` what can be asked · `node.rs` the running node · `propose.rs`, `read.rs` how a write
-//! and a read travel · `state/` what a log entry means (pure) · `machine.rs`, `log.rs` the storage that openraft sees ·
+//! and a read travel · `recovery.rs` a voter that may have lost its data · `state/` what a log entry means (pure) · `machine.rs`, `log.rs` the storage that openraft sees ·
 //! `disk/` the file · `wire/` the peers · `upkeep.rs` what a node does by itself.
 
 mod answer;
@@ -18,6 +18,7 @@ mod node;
 mod propose;
 mod raft;
 mod read;
+mod recovery;
 mod register;
 mod requests;
 mod settings;

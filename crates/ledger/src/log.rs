@@ -46,7 +46,18 @@ impl RaftLogReader<Kind> for Log {
         if start >= end {
             return Ok(Vec::new());
         }
-        read(&self.disk, (Bound::Included(start), Bound::Excluded(end)), READ_MAX_BYTES).await
+        let found = read(&self.disk, (Bound::Included(start), Bound::Excluded(end)), READ_MAX_BYTES).await?;
+        // A follower would take later entries for those that it lacks.
+        match found.first().map(|entry| entry.log_id.index) {
+            Some(first) if first == start => Ok(found),
+            // Dropped meanwhile. openraft takes this for a heartbeat and asks anew; an error would stop the whole node
+            // for the sake of a message that a former leader had still to send.
+            _ if self.disk.ends().purged.is_some_and(|purged| start <= purged.index) => Ok(Vec::new()),
+            first => {
+                let text = format!("the log has no entry {start} to send to a peer, only from {first:?} on");
+                Err(StorageIOError::read_logs(AnyError::error(text)).into())
+            }
+        }
     }
 }
 
@@ -68,7 +79,7 @@ impl RaftLogStorage<Kind> for Log {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        self.disk.vote().await.map_err(|e| StorageIOError::read_vote(AnyError::new(&e)).into())
+        Ok(self.disk.vote())
     }
 
     /// Not durable by itself: it goes along with the next append. It only spares the state machine from waiting for
@@ -79,7 +90,7 @@ impl RaftLogStorage<Kind> for Log {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.disk.found.committed)
+        Ok(self.disk.committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Kind>) -> Result<(), StorageError>
@@ -100,7 +111,11 @@ impl RaftLogStorage<Kind> for Log {
         self.write(Change::Truncate(from.index)).await
     }
 
+    /// openraft asks for this as soon as a snapshot is on its way to the state machine. Until it is in the file, the log
+    /// is all that holds the entries. The state machine's task does not wait for the one that waits here.
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
+        let held = self.disk.snapshot_holds(upto).await;
+        held.map_err(|e| StorageIOError::write_logs(AnyError::new(&e)))?;
         self.write(Change::Purge(upto)).await
     }
 }

@@ -4,6 +4,7 @@
 //! answered. Readers take a short lock that is never held over a wait.
 
 use std::io::Cursor;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use openraft::storage::{RaftStateMachine, Snapshot};
@@ -14,7 +15,7 @@ use tokio::sync::{broadcast, watch};
 use crate::disk::{Change, Disk, DiskError};
 use crate::raft::{Answers, Id, Kind, LogEntry, LogId, Membership, SnapshotMeta, StorageError};
 use crate::state::{Answer, State};
-use crate::{Changes, WATCH_RING_CHANGES, Watch};
+use crate::{Changes, OpenError, WATCH_RING_CHANGES, Watch};
 
 /// The version of a snapshot's bytes, its first byte.
 const SNAPSHOT_FORMAT: u8 = 1;
@@ -112,10 +113,12 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Starts from the last snapshot; openraft then applies the log after it again.
-    pub async fn open(disk: Arc<Disk>, applied: Arc<Applied>) -> Result<Self, DiskError> {
+    pub async fn open(disk: Arc<Disk>, applied: Arc<Applied>) -> Result<Self, OpenError> {
         let mut machine = Self { applied, disk, last: None, membership: Membership::default(), snapshots: 0 };
-        if let Some((meta, bytes)) = machine.disk.snapshot().await? {
-            let state = decode(&bytes).map_err(DiskError)?;
+        let path = machine.disk.path.clone();
+        let found = machine.disk.snapshot().await.map_err(|fault| fault.at("read the snapshot in", &path))?;
+        if let Some((meta, bytes)) = found {
+            let state = decode(&bytes).map_err(|unread| unread.at(path))?;
             machine.become_snapshot(&meta, state);
         }
         Ok(machine)
@@ -175,8 +178,14 @@ impl RaftStateMachine<Kind> for Machine {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
         let bytes = snapshot.into_inner();
-        let state = decode(&bytes)
-            .map_err(|e| StorageIOError::<Id>::read_snapshot(Some(meta.signature()), AnyError::error(e)))?;
+        let state = match decode(&bytes) {
+            Ok(state) => state,
+            Err(unread) => {
+                self.disk.no_snapshot("the leader's snapshot cannot be read");
+                let error = AnyError::error(unread);
+                return Err(StorageIOError::<Id>::read_snapshot(Some(meta.signature()), error).into());
+            }
+        };
         save(&self.disk, meta, bytes).await?;
         self.become_snapshot(meta, state);
         Ok(())
@@ -184,7 +193,9 @@ impl RaftStateMachine<Kind> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Kind>>, StorageError> {
         let found = self.disk.snapshot().await;
-        let found = found.map_err(|e| StorageIOError::<Id>::read_snapshot(None, AnyError::new(&e)))?;
+        let found = found.map_err(|fault| {
+            StorageIOError::<Id>::read_snapshot(None, AnyError::new(&DiskError::from(fault)))
+        })?;
         Ok(found.map(|(meta, bytes)| Snapshot { meta, snapshot: Box::new(Cursor::new(bytes)) }))
     }
 }
@@ -223,16 +234,38 @@ fn encode(state: &State) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<State, String> {
-    let (&format, rest) = bytes.split_first().ok_or("the snapshot is empty")?;
-    if format != SNAPSHOT_FORMAT {
-        return Err(format!("the snapshot is of format {format}, this program knows {SNAPSHOT_FORMAT}"));
+/// Why a snapshot cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unread {
+    #[error("the snapshot is of format {0}, this program knows {SNAPSHOT_FORMAT}")]
+    Newer(u8),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl Unread {
+    /// Of the snapshot in the file at `path`.
+    fn at(self, path: PathBuf) -> OpenError {
+        match self {
+            Self::Newer(found) => {
+                OpenError::Newer { path, found: found.into(), known: SNAPSHOT_FORMAT.into() }
+            }
+            Self::Damaged(reason) => OpenError::corrupt(path, reason),
+        }
     }
-    let (crc, body) = rest.split_first_chunk::<4>().ok_or("the snapshot is too short")?;
-    if u32::from_le_bytes(*crc) != crc32fast::hash(body) {
-        return Err("the checksum of the snapshot does not match".into());
+}
+
+fn decode(bytes: &[u8]) -> Result<State, Unread> {
+    let damaged = |reason: &str| Unread::Damaged(reason.to_owned());
+    let (&format, rest) = bytes.split_first().ok_or_else(|| damaged("its snapshot is empty"))?;
+    if format > SNAPSHOT_FORMAT {
+        return Err(Unread::Newer(format));
     }
-    postcard::from_bytes(body).map_err(|e| format!("the snapshot cannot be read: {e}"))
+    let (crc, body) = rest.split_first_chunk::<4>().ok_or_else(|| damaged("its snapshot is too short"))?;
+    if format != SNAPSHOT_FORMAT || u32::from_le_bytes(*crc) != crc32fast::hash(body) {
+        return Err(damaged("the checksum of its snapshot does not match"));
+    }
+    postcard::from_bytes(body).map_err(|e| Unread::Damaged(format!("its snapshot cannot be read: {e}")))
 }
 
 #[cfg(test)]
@@ -241,6 +274,11 @@ pub(crate) mod tests {
 
     pub(crate) fn roundtrip(state: &State) -> State {
         decode(&encode(state).unwrap()).unwrap()
+    }
+
+    /// The bytes of a snapshot of nothing.
+    pub(crate) fn empty_snapshot() -> Box<Cursor<Vec<u8>>> {
+        Box::new(Cursor::new(encode(&State::default()).unwrap()))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The embedded ledger of this node: opens the parts, ties them together, closes them. The daemon calls it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use tiebeam_topology::Moment;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
 
 use crate::answer::Desk;
 use crate::core::{Core, Seen};
@@ -29,13 +30,19 @@ use crate::{
     Entry, Key, LeaseId, Listing, Op, OpenError, Outcome, Read, Settings, Status, Store, StoreError, Txn,
     Watch,
 };
-use crate::{propose, upkeep};
+use crate::{propose, recovery, upkeep};
+
+#[cfg(test)]
+#[path = "alone.rs"]
+mod alone;
 
 /// Longest a lease may last without being kept.
 const LEASE_MAX_MS: u64 = 24 * 3600 * 1000;
 /// For a whole snapshot's piece, and at the last one for installing it.
 const SNAPSHOT_PIECE_MS: u64 = 10_000;
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
+/// How long a shutdown waits for what raft is at, which may hang in the disk.
+const RAFT_STOP_TIME: Duration = Duration::from_secs(5);
 const ENTRIES_PER_MESSAGE: u64 = 64;
 
 /// A running node of the ledger. Ends when it is dropped; [`Embedded::shutdown`] ends it in order.
@@ -59,15 +66,22 @@ impl Embedded {
         let (data, cluster, node) = (settings.data.clone(), settings.cluster.clone(), settings.node.clone());
         let opening = tokio::task::spawn_blocking(move || Disk::open(&data, &cluster, &node)).await;
         let disk = opening.map_err(|e| OpenError::Start(e.to_string()))??;
+        Self::start(settings, listener, disk).await
+    }
 
+    async fn start(
+        settings: Settings,
+        listener: TcpListener,
+        disk: Arc<Disk>,
+    ) -> Result<Arc<Embedded>, OpenError> {
         let stop = watch::Sender::new(false);
         let peers = Arc::new(connect(&settings, &stop));
         let applied = Applied::new(Moment::now);
         let id = Id::of(&settings.node);
         let start = |e: &dyn std::fmt::Display| OpenError::Start(e.to_string());
-        let machine = Machine::open(disk.clone(), applied.clone()).await.map_err(|e| start(&e))?;
+        let machine = Machine::open(disk.clone(), applied.clone()).await?;
         let config = Arc::new(config(&settings).validate().map_err(|e| start(&e))?);
-        let network = Network { peers: peers.clone() };
+        let network = Network { peers: peers.clone(), disk: disk.clone() };
         let raft =
             Raft::new(id, config, network, Log::new(disk.clone()), machine).await.map_err(|e| start(&e))?;
 
@@ -76,6 +90,9 @@ impl Embedded {
             requests: Requests::new(settings.node.clone(), session()),
             in_flight: Semaphore::new(settings.limits.in_flight),
             seen: Mutex::new(Seen::default()),
+            floor: OnceLock::new(),
+            resting: AtomicUsize::new(0),
+            leading: Mutex::new(None),
             tally: Arc::new(Tally::default()),
             failed: OnceLock::new(),
             settings,
@@ -90,9 +107,12 @@ impl Embedded {
         let (told, status) = watch::channel(upkeep::look(&core));
         serve(&core, listener);
         run(&core, propose::fill_log(core.clone(), handed));
+        core.allow_elections();
         run(&core, upkeep::begin(core.clone()));
+        run(&core, recovery::recover(core.clone()));
         run(&core, upkeep::feel_pulse(core.clone()));
         run(&core, upkeep::end_leases(core.clone()));
+        run(&core, upkeep::bound_log(core.clone()));
         run(&core, upkeep::tell(core.clone(), told));
         Ok(Arc::new(Self { core, status }))
     }
@@ -108,11 +128,15 @@ impl Embedded {
     }
 
     /// Ends all calls, connections and watches and closes the file. May be called again. Returns when the data
-    /// directory may be opened anew.
+    /// directory may be opened anew; on a disk that hangs, after some ten seconds all the same.
     pub async fn shutdown(&self) {
         self.core.stop.send_replace(true);
         // Its own error is that it was cancelled or has panicked: it is over in any case.
-        let _ = self.core.raft.shutdown().await;
+        if timeout(RAFT_STOP_TIME, self.core.raft.shutdown()).await.is_err() {
+            tracing::error!(
+                "raft does not stop within {RAFT_STOP_TIME:?}, as if the disk hung; the node ends without it"
+            );
+        }
         self.core.applied.close();
         let disk = self.core.disk.clone();
         // Fails only if closing panicked, and then the file is closed with the process.
@@ -268,6 +292,8 @@ fn config(settings: &Settings) -> Config {
         purge_batch_size: 1,
         replication_lag_threshold: entries * 2,
         max_payload_entries: ENTRIES_PER_MESSAGE,
+        // Until it is known whether this node may: `Core::allow_elections`.
+        enable_elect: false,
         ..Config::default()
     }
 }

@@ -23,6 +23,7 @@ pub(crate) type Raft = openraft::Raft<Kind>;
 pub(crate) type LogEntry = openraft::Entry<Kind>;
 pub(crate) type LogId = openraft::LogId<Id>;
 pub(crate) type Vote = openraft::Vote<Id>;
+pub(crate) type LeaderId = openraft::LeaderId<Id>;
 pub(crate) type Membership = openraft::StoredMembership<Id, EmptyNode>;
 pub(crate) type SnapshotMeta = openraft::SnapshotMeta<Id, EmptyNode>;
 pub(crate) type StorageError = openraft::StorageError<Id>;

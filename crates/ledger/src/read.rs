@@ -13,20 +13,22 @@ impl Core {
     pub async fn catch_up(&self) -> Result<(), StoreError> {
         let started = Instant::now();
         let mut detail = String::from("no leader is known");
-        let work = async {
-            let index = self.confirmed_index(&mut detail).await?;
-            detail = "this node has not caught up with the leader yet".into();
-            // Ends only with the node.
-            let caught_up = self.applied.next_index().wait_for(|next| *next >= index).await.map(|_| ());
-            caught_up.map_err(|_| StoreError::ShuttingDown)
-        };
-        match timeout(self.settings.call_timeout, work).await {
+        match timeout(self.settings.call_timeout, self.apply_all(&mut detail)).await {
             Ok(result) => result,
             Err(_) => {
                 self.tally.no_quorum.fetch_add(1, Ordering::Relaxed);
                 Err(StoreError::no_quorum(started.elapsed(), detail))
             }
         }
+    }
+
+    /// As [`Core::catch_up`], without a bound in time. `detail` says at any moment what is waited for.
+    pub async fn apply_all(&self, detail: &mut String) -> Result<(), StoreError> {
+        let index = self.confirmed_index(detail).await?;
+        *detail = "this node has not caught up with the leader yet".into();
+        // Ends only with the node.
+        let caught_up = self.applied.next_index().wait_for(|next| *next >= index).await.map(|_| ());
+        caught_up.map_err(|_| StoreError::ShuttingDown)
     }
 
     async fn confirmed_index(&self, detail: &mut String) -> Result<u64, StoreError> {

@@ -92,7 +92,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> Register<T> {
 
     /// Puts `value` if the register is still at `expected` (`None`: still empty).
     ///
-    /// [`StoreError::Unknown`] means that it may have happened: read before deciding.
+    /// [`StoreError::Unknown`] means that it may have happened or happen yet; it says what settles that.
     pub async fn put_if(
         &self,
         store: &dyn Store,

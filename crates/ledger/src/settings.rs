@@ -73,11 +73,20 @@ pub struct Limits {
     pub connections: usize,
     /// Log entries after which a snapshot is taken and the log before it is dropped.
     pub snapshot_entries: u64,
+    /// Bytes of the log's entries after which the same is done, even if they are few.
+    pub snapshot_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { txn_bytes: 1 << 20, txn_steps: 256, in_flight: 256, connections: 64, snapshot_entries: 4096 }
+        Self {
+            txn_bytes: 1 << 20,
+            txn_steps: 256,
+            in_flight: 256,
+            connections: 64,
+            snapshot_entries: 4096,
+            snapshot_bytes: 64 << 20,
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Status {
     /// Index of the last log entry applied here.
     pub applied: u64,
     pub revision: Revision,
+    /// What keeps this node from doing all of its part, in words: it was made new and does not vote yet, or its disk does
+    /// not answer. It passes by itself, unlike `failed`.
+    pub trouble: Option<String>,
     /// Why the ledger of this node has stopped for good, such as a full disk. The daemon should end with it.
     pub failed: Option<String>,
     pub counters: Counters,

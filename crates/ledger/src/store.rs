@@ -24,7 +24,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Does all of `txn.then` at once if all of `txn.compare` holds, or nothing.
     ///
-    /// [`StoreError::Unknown`] means that it may have happened: read before deciding what to do.
+    /// [`StoreError::Unknown`] means that it may have happened or happen yet; it says what settles that.
     async fn transact(&self, txn: Txn) -> Result<Outcome, StoreError>;
 
     /// A new lease. Keys put under it are deleted when `ttl` has passed without [`Store::keep`]; the cluster may take

@@ -11,6 +11,7 @@ use tiebeam_topology::{Moment, NodeName};
 use tokio::sync::watch;
 
 use crate::core::{CONFIRMED_TIME, Core, Lead};
+use crate::disk::{Change, Standing};
 use crate::expiry::Expiry;
 use crate::raft::Id;
 use crate::state::{Command, Proposal};
@@ -20,6 +21,7 @@ use crate::{Revision, Status};
 const PULSE_EVERY: Duration = Duration::from_millis(250);
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
+const BOUND_LOG_EVERY: Duration = Duration::from_millis(500);
 /// Between two attempts to begin the cluster.
 const BEGIN_EVERY: Duration = Duration::from_millis(100);
 
@@ -46,6 +48,10 @@ pub(crate) async fn begin(core: Arc<Core>) {
             }
         }
         if pristine > voters.len() / 2 {
+            if let Err(error) = core.disk.write(Change::Standing(Standing::Beginning)).await {
+                return tracing::error!("the ledger cannot begin: {error}");
+            }
+            core.allow_elections();
             let members: BTreeMap<Id, EmptyNode> = voters.iter().map(|v| (Id::of(v), EmptyNode {})).collect();
             match core.raft.initialize(members).await {
                 Ok(()) => return tracing::info!(?voters, "the ledger begins"),
@@ -56,7 +62,7 @@ pub(crate) async fn begin(core: Arc<Core>) {
     }
 }
 
-async fn feel(core: &Core, node: &NodeName) -> Option<Pulse> {
+pub(crate) async fn feel(core: &Core, node: &NodeName) -> Option<Pulse> {
     let reply = core.peers.get(&Id::of(node))?.call(&Ask::Pulse, CONFIRMED_TIME).await;
     match reply {
         Ok(Reply::Pulse(pulse)) => Some(pulse),
@@ -110,6 +116,30 @@ pub(crate) async fn end_leases(core: Arc<Core>) {
                 tracing::info!(%lease, "a lease was not kept; it and its keys are gone");
             }
         }
+    }
+}
+
+/// Keeps the log within its bytes. openraft itself counts entries only.
+pub(crate) async fn bound_log(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(BOUND_LOG_EVERY).await;
+        if core.disk.log_bytes() <= core.settings.limits.snapshot_bytes {
+            continue;
+        }
+        let (snapshot, applied) = {
+            let metrics = core.raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.snapshot, metrics.last_applied)
+        };
+        let trigger = core.raft.trigger();
+        // Fails only when raft has ended, which is told elsewhere.
+        let _ = match snapshot {
+            Some(snapshot) if core.disk.ends().purged < Some(snapshot) => {
+                trigger.purge_log(snapshot.index).await
+            }
+            _ if snapshot < applied => trigger.snapshot().await,
+            _ => Ok(()),
+        };
     }
 }
 
@@ -178,6 +208,7 @@ pub(crate) fn look(core: &Core) -> Status {
         learners: names(&mut membership.learner_ids()),
         applied: core.applied.next_index().borrow().saturating_sub(1),
         revision: Revision(core.applied.read().revision().0),
+        trouble: core.trouble(),
         failed,
         counters: core.tally.read(core.disk.fsyncs()),
     }

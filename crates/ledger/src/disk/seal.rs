@@ -15,7 +15,6 @@ use rustix::fs::{FlockOperation, flock};
 use tiebeam_topology::{ClusterName, NodeName};
 
 use crate::OpenError;
-use crate::error::CORRUPT_ADVICE;
 
 /// The format of everything in the data directory that this program writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -69,6 +68,13 @@ impl Seal {
         self.file.write_all_at(line(FORMAT, self.cluster.as_str(), self.node.as_str(), number).as_bytes(), 0)
     }
 
+    /// For tests: every later [`Seal::write`] fails.
+    #[cfg(test)]
+    pub fn read_only(mut self) -> Self {
+        self.file = File::open(&self.path).unwrap();
+        self
+    }
+
     fn create(&mut self, directory: &Path) -> Result<(), OpenError> {
         if directory.join(super::FILE).exists() {
             return Err(self.corrupt("it is empty though ledger.redb is there".into()));
@@ -114,7 +120,7 @@ impl Seal {
     }
 
     fn corrupt(&self, reason: String) -> OpenError {
-        OpenError::Corrupt { path: self.path.clone(), reason, advice: CORRUPT_ADVICE }
+        OpenError::corrupt(self.path.clone(), reason)
     }
 }
 

@@ -3,15 +3,15 @@
 //! After the first error it writes nothing any more and says so to everyone: half a log is worse than none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use redb::{Database, Durability};
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::put_meta;
 use super::seal::Seal;
-use super::{Change, DiskError, LogEnds, Shared};
+use super::{Change, DiskError, Kept, Shared};
 
 /// Most jobs in one transaction.
 const GROUP_MAX: usize = 64;
@@ -69,17 +69,17 @@ impl Writer {
     }
 
     fn transaction(&mut self, group: &[Job]) -> Result<(), String> {
-        let mut ends: LogEnds = *self.shared.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept: Kept = self.shared.kept.borrow().clone();
         let mut write = self.database.begin_write().map_err(|e| e.to_string())?;
         write.set_durability(Durability::Immediate).map_err(|e| e.to_string())?;
         for job in group {
-            job.change.apply(&write, &mut ends)?;
+            job.change.apply(&write, &mut kept)?;
         }
         put_meta(&write, "commit", &(self.commit + 1))?;
         write.commit().map_err(|e| e.to_string())?;
         self.commit += 1;
         self.seal.write(self.commit).map_err(|e| format!("cannot write ledger.seal: {e}"))?;
-        *self.shared.ends.lock().unwrap_or_else(PoisonError::into_inner) = ends;
+        self.shared.kept.send_modify(|now| *now = Kept { over: now.over.take(), ..kept });
         self.shared.fsyncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -87,6 +87,7 @@ impl Writer {
     fn fail(&self, reason: String) -> DiskError {
         let error = DiskError(format!("the ledger's file cannot be written: {reason}"));
         tracing::error!("{error}; this node's ledger stops, the data that it acknowledged stays");
+        self.shared.over(error.clone());
         self.shared.failed.get_or_init(|| error).clone()
     }
 }

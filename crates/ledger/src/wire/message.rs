@@ -8,7 +8,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 use tiebeam_topology::{ClusterName, NodeName};
 
-use crate::raft::{Id, Kind};
+use crate::raft::{Id, Kind, LeaderId};
 use crate::state::{Answer, Proposal};
 
 /// The version of all messages. Nodes of different versions refuse each other by name.
@@ -30,7 +30,11 @@ pub(crate) type Welcome = Result<(), String>;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Append(AppendEntriesRequest<Kind>),
-    Vote(VoteRequest<Id>),
+    Vote {
+        request: VoteRequest<Id>,
+        /// The asker begins a new cluster, and no log anywhere has more than the first entry.
+        first: bool,
+    },
     Snapshot(InstallSnapshotRequest<Kind>),
     /// To the leader: do this.
     Propose(Proposal),
@@ -68,6 +72,10 @@ pub(crate) enum Refusal {
 pub(crate) struct Pulse {
     /// Has neither voted nor a log.
     pub pristine: bool,
+    /// Its file was made new, so what it says of its past is worth nothing.
+    pub new: bool,
+    /// The highest vote that it has written down.
+    pub vote: LeaderId,
     pub leader: Option<NodeName>,
     /// Of a leader: since when a majority has not confirmed it. `None`: it does not lead.
     pub confirmed_ms_ago: Option<u64>,

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::message::{Ask, Reply};
 use super::peer::{Awaited, CallError, Peer};
+use crate::disk::{Disk, Standing};
 use crate::raft::{Id, Kind, LogId, Vote};
 
 /// How long openraft leaves a peer in peace that could not be reached.
@@ -26,12 +27,14 @@ type Failure<E = openraft::error::Infallible> = RPCError<Id, EmptyNode, RaftErro
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     pub peers: Arc<BTreeMap<Id, Peer>>,
+    pub disk: Arc<Disk>,
 }
 
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Line {
     target: Id,
+    disk: Arc<Disk>,
     peer: Option<Peer>,
     /// Entries that are under way longer than openraft waited: it sends them again and again, and the answer to the
     /// first time is as good. Without this, entries that need longer than a heartbeat would never arrive.
@@ -55,7 +58,8 @@ impl RaftNetworkFactory<Kind> for Network {
     type Network = Line;
 
     async fn new_client(&mut self, target: Id, _: &EmptyNode) -> Line {
-        Line { target, peer: self.peers.get(&target).cloned(), under_way: None }
+        let peer = self.peers.get(&target).cloned();
+        Line { target, disk: self.disk.clone(), peer, under_way: None }
     }
 }
 
@@ -134,8 +138,13 @@ impl RaftNetwork<Kind> for Line {
         }
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<Id>, option: RPCOption) -> Result<VoteResponse<Id>, Failure> {
-        match self.ask(Ask::Vote(rpc), &option).await? {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Id>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Id>, Failure> {
+        let first = self.disk.standing() == Standing::Beginning;
+        match self.ask(Ask::Vote { request, first }, &option).await? {
             Reply::Vote(result) => result.map_err(|e| self.remote(e)),
             reply => Err(other(reply)),
         }

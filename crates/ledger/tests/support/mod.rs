@@ -199,6 +199,14 @@ impl Cluster {
         node.shutdown().await;
     }
 
+    /// Stops the node if it runs, and takes all its data.
+    pub async fn wipe(&mut self, node: &str) {
+        if self.nodes.contains_key(&name(node)) {
+            self.stop(node).await;
+        }
+        std::fs::remove_dir_all(self.settings(node).data).unwrap();
+    }
+
     pub async fn stop_all(&mut self) {
         for (_, node) in std::mem::take(&mut self.nodes) {
             node.shutdown().await;

@@ -1,0 +1,140 @@
+//! Tests of one node from within: its disk hangs, or its file is new and others ask for its vote.
+
+use std::time::{Duration, Instant};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tempfile::TempDir;
+
+use openraft::EntryPayload;
+use openraft::raft::VoteRequest;
+
+use super::*;
+use crate::Peer as Node;
+use crate::disk::Change;
+use crate::disk::gate::{self, Gate};
+use crate::raft::{LogEntry, LogId, Vote};
+
+/// A node that reaches no other, so that no peer's certificate matters. All of `voters` vote.
+fn settings(data: &std::path::Path, voters: &[&str]) -> Settings {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let (node, listen) = ("b".parse().unwrap(), ([127, 0, 0, 1], 0).into());
+    let peer = Node { address: ([127, 0, 0, 1], 1).into(), identity: "a.test".into(), voter: true };
+    let peers = voters.iter().map(|voter| (voter.parse().unwrap(), peer.clone())).collect();
+    let cluster = "shop".parse().unwrap();
+    Settings::new(cluster, node, listen, peers, data.to_owned(), server.into(), client.into())
+}
+
+async fn start(directory: &TempDir, voters: &[&str], gate: Arc<Gate>) -> Arc<Embedded> {
+    let settings = settings(&directory.path().join("ledger"), voters);
+    let disk = gate::open(&settings.data, &settings.cluster, &settings.node, gate);
+    let listener = TcpListener::bind(settings.listen).await.unwrap();
+    Embedded::start(settings, listener, disk).await.unwrap()
+}
+
+async fn status(node: &Embedded, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let status = node.status();
+        if holds(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "not within 10 s: {what}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_with_a_hung_disk_is_none_and_leads_again_when_it_answers() {
+    let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
+    let node = start(&directory, &["b"], gate.clone()).await;
+    status(&node, "it leads", |s| s.leader.is_some() && s.quorum).await;
+    let put = |value: &str| Txn::put("k".parse().unwrap(), value);
+    node.transact(put("before")).await.unwrap();
+
+    gate.shut(true);
+    let error = node.transact(put("meanwhile")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unknown { .. }), "{error}");
+    let hung = status(&node, "its disk hangs", |s| s.leader.is_none() && !s.quorum).await;
+    let trouble = hung.trouble.unwrap();
+    assert!(trouble.contains("this node's disk has not answered for"), "{trouble}");
+    let error = node.transact(put("refused")).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NoQuorum { detail, .. } if detail.contains("disk has not answered")),
+        "{error}"
+    );
+    let error = node.get(&"k".parse().unwrap(), Read::Linear).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoQuorum { .. }), "{error}");
+
+    gate.shut(false);
+    status(&node, "its disk answers", |s| s.leader.is_some() && s.quorum && s.trouble.is_none()).await;
+    node.transact(put("after")).await.unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_hung_disk_can_be_ended() {
+    let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
+    let node = start(&directory, &["b"], gate.clone()).await;
+    status(&node, "it leads", |s| s.leader.is_some()).await;
+    gate.shut(true);
+    node.transact(Txn::put("k".parse().unwrap(), "v")).await.unwrap_err();
+    let begun = Instant::now();
+    node.shutdown().await;
+    assert!(begun.elapsed() >= RAFT_STOP_TIME, "it did not hang: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < RAFT_STOP_TIME * 4, "{:?}", begun.elapsed());
+    gate.shut(false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_voter_votes_for_nobody_but_who_begins_the_cluster_and_follows_nobody_too_old() {
+    let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
+    let node = start(&directory, &["a", "b", "c"], gate.clone()).await;
+    let core = &node.core;
+    let name = |text: &str| text.parse::<tiebeam_topology::NodeName>().unwrap();
+    let (a, c) = (name("a"), name("c"));
+    let vote = |term, of| Vote::new(term, Id::of(of));
+    let request = |index| VoteRequest {
+        vote: vote(3, &a),
+        last_log_id: Some(LogId::new(*vote(1, &a).leader_id(), index)),
+    };
+    // That it holds a part of the log makes no difference.
+    let part = LogEntry { log_id: LogId::new(*vote(1, &a).leader_id(), 0), payload: EntryPayload::Blank };
+    core.disk.write(Change::Append(vec![part])).await.unwrap();
+    for (from, index, first) in [(&a, 0, false), (&a, 9, false), (&a, 9, true), (&c, 0, true)] {
+        let why = core.may_vote(from, &request(index), first).await.unwrap_err();
+        assert!(why.contains("when it has caught up"), "{why}");
+    }
+    // Before it knows whom it may have voted for, and then.
+    assert!(core.may_follow(&vote(9, &a)).unwrap_err().contains("asks the other voters"));
+    core.floor.set(vote(3, &c).leader_id).unwrap();
+    for (vote, may) in [(vote(2, &c), false), (vote(3, &a), false), (vote(3, &c), true), (vote(4, &a), true)]
+    {
+        assert_eq!(core.may_follow(&vote).is_ok(), may, "{vote}");
+    }
+    assert!(node.status().trouble.unwrap().contains("all that was acknowledged"));
+
+    core.may_vote(&a, &request(0), true).await.unwrap();
+    core.may_vote(&c, &request(9), false).await.unwrap();
+    core.may_follow(&vote(1, &a)).unwrap();
+    assert_eq!(node.status().trouble, None);
+    node.shutdown().await;
+    drop(node);
+    let again = start(&directory, &["a", "b", "c"], gate).await;
+    again.core.may_vote(&c, &request(9), false).await.unwrap();
+    again.shutdown().await;
+}
