@@ -23,7 +23,7 @@ pub enum Happening {
     Ready { after: Duration },
     /// It failed `checks` health checks in a row; `why` is the last failure.
     Unhealthy { checks: u32, why: String },
-    /// It runs, but is not healthy after `after`; `said` are its last lines of output.
+    /// It runs, but is not healthy after `after`; `said` are its last lines of output, without what is secret.
     NotOpened { port: u16, after: Duration, why: String, said: Vec<String> },
     /// It ended without being asked to.
     Exited { status: ExitStatus, after: Duration, next_start: Duration, said: Vec<String> },
@@ -31,7 +31,11 @@ pub enum Happening {
     CannotStart { why: String, next_start: Duration },
     /// It ended as it was asked to; `killed` if it had to be forced.
     Stopped { after: Duration, killed: bool },
-    /// Its output is not in its log file; the last lines are kept in memory.
+    /// It was killed, and has not ended: the kernel holds the process `pid` in a call, such as to a dead disk.
+    Abandoned { pid: u32, after: Duration },
+    /// It is one more than the leash holds: what it starts outlives a crash of the agent.
+    NotHeld { most: usize },
+    /// Its output is not in its log file.
     NotLogged { why: String },
 }
 
@@ -58,6 +62,15 @@ impl fmt::Display for Event {
             Happening::Stopped { after, killed: true } => {
                 write!(f, "did not stop by itself and was killed after {}", time(*after))
             }
+            Happening::Abandoned { pid, after } => write!(
+                f,
+                "does not end, {} after SIGKILL: the kernel holds its process {pid} in a call, and nobody waits for it any more",
+                time(*after)
+            ),
+            Happening::NotHeld { most } => write!(
+                f,
+                "is one of more than {most} instances: if the agent crashes, what this one has started lives on"
+            ),
             Happening::NotLogged { why } => write!(f, "writes no log file: {why}"),
         }
     }
@@ -118,6 +131,10 @@ mod tests {
                 "web.1 on a was killed (signal 9) after 10 min; next start in 0.2 s; it last printed: bye",
             ),
             (Happening::Ready { after: Duration::from_millis(1234) }, "web.1 on a is ready after 1.2 s"),
+            (
+                Happening::Abandoned { pid: 7, after: s(2) },
+                "web.1 on a does not end, 2 s after SIGKILL: the kernel holds its process 7 in a call, and nobody waits for it any more",
+            ),
             (
                 Happening::Stopped { after: s(10), killed: true },
                 "web.1 on a did not stop by itself and was killed after 10 s",

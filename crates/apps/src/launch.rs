@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use crate::settings::{InstanceId, Settings, User};
+use crate::settings::{InstanceId, Settings};
+use crate::user::{self, User, UserError};
 
 /// Where programs are looked for when the agent itself has no `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -31,8 +32,20 @@ pub enum LaunchError {
     Folder { path: PathBuf, source: io::Error },
     #[error("no free port on {address}: {source}; is it an address of this machine?")]
     Port { address: IpAddr, source: io::Error },
-    #[error("{path} could not be run: {source}")]
-    Run { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    User(#[from] UserError),
+    #[error("{path} could not be run{}: {source}", as_whom(.user, .folder))]
+    Run { path: PathBuf, user: Option<String>, folder: PathBuf, source: io::Error },
+}
+
+fn as_whom(user: &Option<String>, folder: &Path) -> String {
+    let by = |user| {
+        format!(
+            " as the user {user}, who must be able to enter {} and to run it (`user` of the app names another)",
+            folder.display()
+        )
+    };
+    user.as_ref().map(by).unwrap_or_default()
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -55,7 +68,8 @@ pub fn launch(settings: &Settings, id: &InstanceId, address: SocketAddr) -> Resu
     // An instance is only started for an app that the settings hold.
     let app = settings.apps.get(&id.app).ok_or(LaunchError::NoCommand)?;
     let command = app.command.first().ok_or(LaunchError::NoCommand)?;
-    let mut env = inherited(settings);
+    let user = user::of_app(app.user.as_deref())?;
+    let mut env = inherited(settings, user.is_none());
     env.extend(settings.env.iter().map(|(k, v)| (k.into(), v.expose().into())));
     env.extend(app.env.iter().map(|(k, v)| (k.into(), v.into())));
     for (key, value) in [
@@ -70,15 +84,15 @@ pub fn launch(settings: &Settings, id: &InstanceId, address: SocketAddr) -> Resu
     fs::read_dir(&folder).map_err(|source| LaunchError::Folder { path: folder.clone(), source })?;
     let path = env.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_default();
     let program = find(command, &folder, &path)?;
-    Ok(Launch { program, command: app.command.clone(), env, folder, user: settings.user })
+    Ok(Launch { program, command: app.command.clone(), env, folder, user })
 }
 
-fn inherited(settings: &Settings) -> BTreeMap<OsString, OsString> {
+fn inherited(settings: &Settings, same_user: bool) -> BTreeMap<OsString, OsString> {
     let mut kept = BTreeMap::from([("PATH".into(), PATH_DEFAULT.into()), ("LANG".into(), "C.UTF-8".into())]);
     // Another user's home is not the agent's.
     kept.insert("HOME".into(), settings.folder.clone().into_os_string());
     for key in ["PATH", "LANG", "TZ", "HOME"] {
-        if let Some(value) = env::var_os(key).filter(|_| key != "HOME" || settings.user.is_none()) {
+        if let Some(value) = env::var_os(key).filter(|_| key != "HOME" || same_user) {
             kept.insert(key.into(), value);
         }
     }

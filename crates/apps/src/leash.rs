@@ -11,14 +11,16 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// How long apps may take to end by themselves after their agent has died.
 const GRACE_MS: i32 = 2000;
 /// The most instances of a node that are held; the first process of any other is still ended by the kernel.
-const GROUPS_MAX: usize = 512;
+pub const GROUPS_MAX: usize = 512;
+/// Descriptors that are closed one by one where the kernel does not close them all (before Linux 5.9).
+const DESCRIPTORS_MAX: i32 = 65_536;
 
 /// The agent's end of the leash. Dropping it ends what is still held.
 pub struct Leash {
@@ -27,6 +29,8 @@ pub struct Leash {
     process: Pid,
     /// Counts all holds.
     holds: AtomicU32,
+    /// Holds that are not released.
+    held: AtomicUsize,
 }
 
 /// One process group on the leash. It is valid as long as the leash is.
@@ -34,6 +38,8 @@ pub struct Leash {
 pub struct Hold {
     number: u32,
     socket: RawFd,
+    /// False for those beyond [`GROUPS_MAX`].
+    pub kept: bool,
 }
 
 impl Hold {
@@ -61,10 +67,15 @@ impl Leash {
         // SAFETY: the child calls only async-signal-safe functions and never returns (`watch`).
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
-            0 => watch(reader.as_raw_fd()),
+            0 => watch(reader.as_raw_fd(), writer.as_raw_fd()),
             pid => {
                 let process = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
-                Ok(Self { socket: Some(writer), process, holds: AtomicU32::new(0) })
+                Ok(Self {
+                    socket: Some(writer),
+                    process,
+                    holds: AtomicU32::new(0),
+                    held: AtomicUsize::new(0),
+                })
             }
         }
     }
@@ -72,7 +83,8 @@ impl Leash {
     /// A new hold, for a process group that is about to be started.
     pub fn hold(&self) -> Hold {
         let number = self.holds.fetch_add(1, Ordering::Relaxed);
-        Hold { number, socket: self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd) }
+        let kept = self.held.fetch_add(1, Ordering::Relaxed) < GROUPS_MAX;
+        Hold { number, socket: self.socket.as_ref().map_or(-1, AsRawFd::as_raw_fd), kept }
     }
 
     /// The group has ended, or was not started after all: its number may soon be another's. Called before its first
@@ -81,6 +93,8 @@ impl Leash {
         if let Err(e) = hold.tell(0) {
             tracing::warn!("the process that would end apps if this agent died is gone: {e}");
         }
+        // After the message: whoever takes the place sends his own behind it.
+        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -92,7 +106,7 @@ impl Drop for Leash {
     }
 }
 
-fn watch(socket: RawFd) -> ! {
+fn watch(socket: RawFd, agents: RawFd) -> ! {
     // SAFETY: async-signal-safe functions only, on memory of this frame; the process never leaves this block.
     unsafe {
         // Signals to the agent's terminal or group are not for it, and the agent's handlers must not run here.
@@ -101,8 +115,15 @@ fn watch(socket: RawFd) -> ! {
         libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
         libc::setsid();
         libc::prctl(libc::PR_SET_NAME, c"tiebeam-leash".as_ptr());
+        // With the agent's own end open here too, its death would never be heard.
+        libc::close(agents);
         libc::dup2(socket, 0);
-        libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32);
+        // Any other descriptor, a listener of the agent for one, would stay open as long as this process lives.
+        if libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32) != 0 {
+            for descriptor in 1..DESCRIPTORS_MAX {
+                libc::close(descriptor);
+            }
+        }
 
         // Pairs of a hold's number and its group; a group of 0 is a free place.
         let mut holds = [[0i32; 2]; GROUPS_MAX];
@@ -138,5 +159,22 @@ fn watch(socket: RawFd) -> ! {
             }
         }
         libc::_exit(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_bound_nothing_is_held_until_a_place_is_free() {
+        let leash = Leash::start().unwrap();
+        let holds: Vec<Hold> = (0..GROUPS_MAX).map(|_| leash.hold()).collect();
+        assert!(holds.iter().all(|hold| hold.kept));
+        assert!(!leash.hold().kept);
+        leash.release(holds[0]);
+        leash.release(holds[1]);
+        assert!(leash.hold().kept);
+        assert!(!leash.hold().kept);
     }
 }

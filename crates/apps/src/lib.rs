@@ -2,8 +2,8 @@
 //! when they are healthy.
 //!
 //! [`Supervisor`] runs them: `supervisor.rs` observes (exits, probes, orders), `plan.rs` decides, `process.rs` acts.
-//! It never gives a string to a shell, never leaks the environment of the agent to an app, and never logs what it
-//! gives to them. It does not register instances anywhere: the wiring does, from [`Supervisor::instances`].
+//! It never gives a string to a shell, never leaks the environment of the agent to an app, never lets one run as root
+//! unasked, and never tells what it gave to them. It does not register instances anywhere: the wiring does, from [`Supervisor::instances`].
 
 mod event;
 mod launch;
@@ -12,13 +12,13 @@ mod output;
 mod plan;
 mod probe;
 mod process;
+mod redact;
 mod settings;
 mod supervisor;
+mod user;
 
 pub use event::{Event, Happening};
-pub use launch::LaunchError;
-pub use plan::{BACKOFF_FIRST, BACKOFF_MOST, BACKOFF_RESET, backoff};
-pub use settings::{Bounds, Instance, InstanceId, Secret, Settings, State, User};
+pub use settings::{Instance, InstanceId, Secret, Settings, State};
 pub use supervisor::Supervisor;
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Lines that are kept in memory, of each instance.
-pub const TAIL_LINES: usize = 200;
+/// Lines that are kept in memory, of each instance: those that the event of its end quotes.
+pub const TAIL_LINES: usize = 2;
 /// The longest line, bytes; the rest of it becomes lines of its own.
 pub const LINE_BYTES: u64 = 8 * 1024;
 /// A log file that has grown to this, bytes, becomes `NAME.log.1`, in the place of the one before.
@@ -30,10 +30,9 @@ impl Tail {
         lines.push_back(line);
     }
 
-    /// The last `count` lines, the oldest first.
-    pub fn last(&self, count: usize) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(lines.len().saturating_sub(count)).cloned().collect()
+    /// The lines, the oldest first.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
@@ -107,9 +106,9 @@ mod tests {
         let long = "x".repeat(LINE_BYTES as usize + 10);
         let text: String = (0..300).map(|n| format!("line {n}\n")).collect::<String>() + &long + "\r\n";
         copy(text.as_bytes(), &tail, None, |_| unreachable!());
-        assert_eq!(tail.last(usize::MAX).len(), TAIL_LINES);
-        let last = tail.last(3);
-        assert_eq!((last[0].as_str(), last[1].len(), last[2].as_str()), ("line 299", 8192, "xxxxxxxxxx"));
+        let last = tail.lines();
+        assert_eq!(last.len(), TAIL_LINES);
+        assert_eq!((last[0].len(), last[1].as_str()), (8192, "xxxxxxxxxx"));
     }
 
     #[test]
@@ -136,6 +135,6 @@ mod tests {
         let log = Log::open(Path::new("/dev/full"), 100).unwrap();
         let (tail, mut told) = (Tail::default(), 0);
         copy(&b"a\nb\n"[..], &tail, Some(log), |_| told += 1);
-        assert_eq!((told, tail.last(9)), (1, vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((told, tail.lines()), (1, vec!["a".to_owned(), "b".to_owned()]));
     }
 }

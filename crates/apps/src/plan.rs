@@ -21,8 +21,6 @@ pub const BACKOFF_RESET: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub instances: u16,
-    /// Grows when anything changes that needs a new process: its command, its environment.
-    pub revision: u64,
     /// How long a stopped instance may take to end by itself.
     pub stop_time: Duration,
 }
@@ -30,8 +28,6 @@ pub struct Wanted {
 /// What is there of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// The revision that it was last started with.
-    pub revision: u64,
     pub phase: Phase,
     /// Ends and failed starts in a row.
     pub failures: u32,
@@ -46,7 +42,9 @@ pub enum Phase {
         ready_since: Option<Moment>,
     },
     /// It was told to end, and will be killed at `kill_at`.
-    Stopping { kill_at: Moment, killed: bool },
+    Stopping { kill_at: Moment },
+    /// It was killed, and nobody waits for its end beyond `give_up_at`.
+    Killed { give_up_at: Moment },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +53,13 @@ pub enum Action {
     /// Ask it to end; the moment is when it is to be killed.
     Stop(InstanceId, Moment),
     Kill(InstanceId),
+    /// Not even SIGKILL ends it: the kernel holds it in a call that does not return. Go on without it.
+    Abandon(InstanceId),
     /// Nothing runs and nothing is wanted: drop it from the list.
     Forget(InstanceId),
 }
 
 /// The actions of this moment, in the order of names.
-///
-/// Instances of an old revision are replaced at once if they are not ready, and else one after another: the next only
-/// when all others of the app are ready, so that a new configuration does not take an app down.
 pub fn plan(
     wanted: &BTreeMap<AppName, Wanted>,
     observed: &BTreeMap<InstanceId, Observed>,
@@ -71,62 +68,39 @@ pub fn plan(
     let mut actions = Vec::new();
     for (app, want) in wanted {
         let ids = (1..=want.instances).map(|number| InstanceId { app: app.clone(), number });
-        let mut all_ready = true;
-        let mut outdated = None;
-        for id in ids {
-            match observed.get(&id) {
-                None => actions.push(Action::Start(id.clone())),
-                Some(there) => match there.phase {
-                    Phase::Down { start_at } if now >= start_at || there.revision != want.revision => {
-                        actions.push(Action::Start(id.clone()));
-                    }
-                    Phase::Up { ready_since: None } if there.revision != want.revision => {
-                        actions.push(Action::Stop(id.clone(), now + want.stop_time));
-                    }
-                    Phase::Up { ready_since: Some(_) } => {
-                        if there.revision != want.revision {
-                            outdated.get_or_insert(id);
-                        }
-                        continue;
-                    }
-                    _ => {}
-                },
-            }
-            all_ready = false;
-        }
-        if let (true, Some(id)) = (all_ready, outdated) {
-            actions.push(Action::Stop(id, now + want.stop_time));
-        }
+        let missing = |id: &InstanceId| match observed.get(id).map(|there| there.phase) {
+            None => true,
+            Some(Phase::Down { start_at }) => now >= start_at,
+            Some(_) => false,
+        };
+        actions.extend(ids.filter(missing).map(Action::Start));
     }
     for (id, there) in observed {
         let want = wanted.get(&id.app);
+        let unwanted = want.is_none_or(|want| id.number > want.instances);
         match there.phase {
-            Phase::Stopping { kill_at, killed: false } if now >= kill_at => {
-                actions.push(Action::Kill(id.clone()))
+            Phase::Stopping { kill_at } if now >= kill_at => actions.push(Action::Kill(id.clone())),
+            Phase::Killed { give_up_at } if now >= give_up_at => actions.push(Action::Abandon(id.clone())),
+            Phase::Down { .. } if unwanted => actions.push(Action::Forget(id.clone())),
+            Phase::Up { .. } if unwanted => {
+                let stop_time = want.map_or(Duration::ZERO, |want| want.stop_time);
+                actions.push(Action::Stop(id.clone(), now + stop_time));
             }
-            _ if want.is_some_and(|w| id.number <= w.instances) => {}
-            Phase::Down { .. } => actions.push(Action::Forget(id.clone())),
-            // An app that has left the file has no stop time any more: the caller knows the last one.
-            Phase::Up { .. } => {
-                actions.push(Action::Stop(id.clone(), now + want.map_or(STOP_TIME, |w| w.stop_time)))
-            }
-            Phase::Stopping { .. } => {}
+            _ => {}
         }
     }
     actions
 }
-
-/// For an instance whose app is no longer in the file.
-pub const STOP_TIME: Duration = Duration::from_secs(10);
 
 /// The next moment at which a plan can be different without anything else having happened.
 pub fn next_moment(observed: &BTreeMap<InstanceId, Observed>) -> Option<Moment> {
     observed
         .values()
         .filter_map(|there| match there.phase {
-            Phase::Down { start_at } => Some(start_at),
-            Phase::Stopping { kill_at, killed: false } => Some(kill_at),
-            Phase::Up { .. } | Phase::Stopping { .. } => None,
+            Phase::Down { start_at: at }
+            | Phase::Stopping { kill_at: at }
+            | Phase::Killed { give_up_at: at } => Some(at),
+            Phase::Up { .. } => None,
         })
         .min()
 }
@@ -137,11 +111,17 @@ pub fn backoff(failures: u32) -> Duration {
     BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MOST)
 }
 
-/// An instance ended by itself, or could not be started: how long it waits, and how many failures in a row that makes.
-pub fn failed(there: &Observed, now: Moment) -> (u32, Duration) {
+/// An instance is ready no longer, for whatever reason: the failures that still count. Good times are not undone by
+/// how they end.
+pub fn counted(there: &Observed, now: Moment) -> u32 {
     let settled =
         matches!(there.phase, Phase::Up { ready_since: Some(since) } if now.since(since) >= BACKOFF_RESET);
-    let failures = if settled { 1 } else { there.failures.saturating_add(1) };
+    if settled { 0 } else { there.failures }
+}
+
+/// An instance ended by itself, or could not be started: how long it waits, and how many failures in a row that makes.
+pub fn failed(there: &Observed, now: Moment) -> (u32, Duration) {
+    let failures = counted(there, now).saturating_add(1);
     (failures, backoff(failures))
 }
 

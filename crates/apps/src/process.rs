@@ -41,6 +41,9 @@ struct Group {
     /// False as soon as the number may belong to another: nothing is signalled then.
     ours: Mutex<bool>,
     stopping: AtomicBool,
+    killed: AtomicBool,
+    /// Whether the leash has a place for it.
+    held: bool,
 }
 
 impl Process {
@@ -51,8 +54,14 @@ impl Process {
         output: Output,
         ended: impl FnOnce(ExitStatus) + Send + 'static,
     ) -> Result<Self, LaunchError> {
-        let path = launch.program.clone();
-        let failed = |source| LaunchError::Run { path: path.clone(), source };
+        let (path, folder) = (launch.program.clone(), launch.folder.clone());
+        let user = launch.user.as_ref().map(|user| user.name.clone());
+        let failed = |source| LaunchError::Run {
+            path: path.clone(),
+            user: user.clone(),
+            folder: folder.clone(),
+            source,
+        };
         let (tell, told) = oneshot::channel();
         let run = move || run(launch, &leash, output, tell, ended);
         thread::Builder::new().name("app".to_owned()).spawn(run).map_err(failed)?;
@@ -67,6 +76,11 @@ impl Process {
         self.group.id.as_raw_nonzero().get().unsigned_abs()
     }
 
+    /// False if what it starts would outlive a crash of the agent: the leash is full.
+    pub fn is_held(&self) -> bool {
+        self.group.held
+    }
+
     /// SIGTERM to the whole group.
     pub fn terminate(&self) {
         self.group.stopping.store(true, Ordering::Release);
@@ -75,6 +89,7 @@ impl Process {
 
     /// SIGKILL to the whole group.
     pub fn kill(&self) {
+        self.group.killed.store(true, Ordering::Release);
         self.group.signal(Signal::KILL);
     }
 }
@@ -112,7 +127,13 @@ fn run(
         }
     };
     let id = Pid::from_child(&child);
-    let group = Arc::new(Group { id, ours: Mutex::new(true), stopping: AtomicBool::new(false) });
+    let group = Arc::new(Group {
+        id,
+        ours: Mutex::new(true),
+        stopping: AtomicBool::new(false),
+        killed: AtomicBool::new(false),
+        held: hold.kept,
+    });
     if tell.send(Ok(group.clone())).is_err() {
         group.signal(Signal::KILL);
     }
@@ -144,7 +165,8 @@ fn spawn(launch: Launch, hold: Hold) -> io::Result<(Child, io::PipeReader)> {
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
-    if let Some(user) = launch.user {
+    if let Some(user) = &launch.user {
+        // Drops the supplementary groups too: the library calls setgroups(2) before setuid(2).
         command.uid(user.uid).gid(user.gid);
     }
     // SAFETY: between fork and exec, and after the change of user, which would undo it; system calls only.
@@ -168,8 +190,12 @@ fn wait(child: &mut Child, group: &Group, release: impl FnOnce()) -> ExitStatus 
     // Leaves the ended process there as a zombie, so that the number of the group stays ours.
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(group.id), options) {}
-    // A stopping group may take its time: who waits for it kills it at its deadline.
-    while group.stopping.load(Ordering::Acquire) && others_live(group.id) {
+    // A stopping group may take its time: who waits for it kills it at its deadline. What that does not end at once is
+    // in the kernel's hands, and nobody's to wait for.
+    while group.stopping.load(Ordering::Acquire)
+        && !group.killed.load(Ordering::Acquire)
+        && others_live(group.id)
+    {
         thread::sleep(GROUP_POLL);
     }
     let mut ours = group.ours.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +206,7 @@ fn wait(child: &mut Child, group: &Group, release: impl FnOnce()) -> ExitStatus 
     child.wait().unwrap_or_default()
 }
 
-/// Does anything but the first process live in the group? A process in the kernel's hands for good (state D) does.
+/// Does anything but the first process live in the group?
 fn others_live(group: Pid) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     processes.flatten().any(|entry| {

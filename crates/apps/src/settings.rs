@@ -12,7 +12,6 @@ use tiebeam_topology::{App, AppName, HealthCheck, Moment, NodeName};
 use crate::output::LOG_BYTES;
 
 /// Everything that the apps of one node need. No `Debug`: an app's environment may hold what is secret.
-#[derive(Clone)]
 pub struct Settings {
     pub node: NodeName,
     /// Where instances are told to listen (`HOST`), and where they are probed.
@@ -25,18 +24,9 @@ pub struct Settings {
     /// The working directory of instances, and what a command with a `/` in it is relative to: the folder of the
     /// configuration file.
     pub folder: PathBuf,
-    /// `None`: instances run as the agent's own user, root included. An agent that runs as root should name another.
-    pub user: Option<User>,
     /// How to see that an instance is healthy: the check of the pool that uses the app. An app without one counts as
     /// ready as soon as it runs.
     pub health: BTreeMap<AppName, HealthCheck>,
-}
-
-/// Whom an instance runs as. Supplementary groups are dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    pub uid: u32,
-    pub gid: u32,
 }
 
 /// A value that is given to an app and never printed.
@@ -131,10 +121,13 @@ pub struct Bounds {
     pub open_time: Duration,
     /// A log file that has grown to this, bytes, is put aside as `NAME.log.1`.
     pub log_bytes: u64,
+    /// How long a killed instance is waited for. One that the kernel does not let go is told of and left.
+    pub give_up_time: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { open_time: Duration::from_secs(10), log_bytes: LOG_BYTES }
+        let (open_time, give_up_time) = (Duration::from_secs(10), Duration::from_secs(2));
+        Self { open_time, log_bytes: LOG_BYTES, give_up_time }
     }
 }

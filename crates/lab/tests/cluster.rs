@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ impl Cluster {
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
         let [http, postgres, sql, ledger, console] = std::array::from_fn(|_| free_port());
         let program = tiebeam();
+        // Nobody else may be able to run the program that was just built.
+        let user = if fs::metadata("/proc/self").unwrap().uid() == 0 { "user = \"root\"" } else { "" };
         let file = format!(
             r#"
 [cluster]
@@ -50,6 +53,7 @@ app = "web"
 health = {{ path = "/healthz", every = "500ms" }}
 [app.web]
 command = ["{}", "demo-app"]
+{user}
 [database]
 port = {postgres}
 [sql]

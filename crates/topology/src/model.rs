@@ -194,6 +194,8 @@ pub struct App {
     pub command: Vec<String>,
     /// On each node with the role `app`.
     pub instances: NonZeroU16,
+    /// Whom its instances run as; `None`: the agent's own user, or `nobody` where that is root.
+    pub user: Option<String>,
     /// Added to the environment of each instance.
     pub env: BTreeMap<String, String>,
     /// How long a stopped instance may take to end by itself.

@@ -6,15 +6,13 @@ fn id(number: u16) -> InstanceId {
     InstanceId { app: "web".parse().unwrap(), number }
 }
 
-fn want(instances: u16, revision: u64) -> BTreeMap<AppName, Wanted> {
+fn want(instances: u16) -> BTreeMap<AppName, Wanted> {
     let stop_time = Duration::from_secs(5);
-    BTreeMap::from([("web".parse().unwrap(), Wanted { instances, revision, stop_time })])
+    BTreeMap::from([("web".parse().unwrap(), Wanted { instances, stop_time })])
 }
 
-fn there(list: &[(u16, u64, Phase)]) -> BTreeMap<InstanceId, Observed> {
-    list.iter()
-        .map(|&(number, revision, phase)| (id(number), Observed { revision, phase, failures: 0 }))
-        .collect()
+fn there(list: &[(u16, Phase)]) -> BTreeMap<InstanceId, Observed> {
+    list.iter().map(|&(number, phase)| (id(number), Observed { phase, failures: 0 })).collect()
 }
 
 const fn at(ms: u64) -> Moment {
@@ -24,29 +22,24 @@ const fn at(ms: u64) -> Moment {
 const READY: Phase = Phase::Up { ready_since: Some(Moment::from_ms(1)) };
 const UNREADY: Phase = Phase::Up { ready_since: None };
 const DOWN: Phase = Phase::Down { start_at: Moment::from_ms(2000) };
-const STOPPING: Phase = Phase::Stopping { kill_at: Moment::from_ms(2000), killed: false };
-const KILLED: Phase = Phase::Stopping { kill_at: Moment::from_ms(2000), killed: true };
+const STOPPING: Phase = Phase::Stopping { kill_at: Moment::from_ms(2000) };
+const KILLED: Phase = Phase::Killed { give_up_at: Moment::from_ms(2000) };
 
 #[test]
 fn what_is_done_about_what_is_there() {
     use Action::*;
     let kill_at = at(1000) + Duration::from_secs(5);
-    let orphan_kill_at = at(1000) + STOP_TIME;
     for (wanted, observed, actions) in [
-        (want(2, 1), there(&[]), vec![Start(id(1)), Start(id(2))]),
-        (want(2, 1), there(&[(1, 1, READY), (2, 1, UNREADY)]), vec![]),
-        (want(2, 1), there(&[(1, 1, READY), (2, 1, DOWN)]), vec![]),
-        (want(1, 1), there(&[(1, 1, READY), (2, 1, READY)]), vec![Stop(id(2), kill_at)]),
-        (want(1, 1), there(&[(1, 1, READY), (2, 1, DOWN)]), vec![Forget(id(2))]),
-        (want(1, 1), there(&[(1, 1, READY), (2, 1, STOPPING)]), vec![]),
-        (BTreeMap::new(), there(&[(1, 1, READY)]), vec![Stop(id(1), orphan_kill_at)]),
-        // A new revision: what is not ready at once, what is ready one after another.
-        (want(3, 2), there(&[(1, 1, READY), (2, 1, READY), (3, 1, READY)]), vec![Stop(id(1), kill_at)]),
-        (want(3, 2), there(&[(1, 1, STOPPING), (2, 1, READY), (3, 1, READY)]), vec![]),
-        (want(3, 2), there(&[(1, 2, UNREADY), (2, 1, READY), (3, 1, READY)]), vec![]),
-        (want(3, 2), there(&[(1, 2, READY), (2, 1, READY), (3, 1, READY)]), vec![Stop(id(2), kill_at)]),
-        (want(2, 2), there(&[(1, 1, UNREADY), (2, 1, READY)]), vec![Stop(id(1), kill_at)]),
-        (want(2, 2), there(&[(1, 1, DOWN), (2, 1, READY)]), vec![Start(id(1))]),
+        (want(2), there(&[]), vec![Start(id(1)), Start(id(2))]),
+        (want(2), there(&[(1, READY), (2, UNREADY)]), vec![]),
+        (want(2), there(&[(1, READY), (2, DOWN)]), vec![]),
+        (want(1), there(&[(1, READY), (2, READY)]), vec![Stop(id(2), kill_at)]),
+        (want(1), there(&[(1, READY), (2, UNREADY)]), vec![Stop(id(2), kill_at)]),
+        (want(1), there(&[(1, READY), (2, DOWN)]), vec![Forget(id(2))]),
+        (want(1), there(&[(1, READY), (2, STOPPING)]), vec![]),
+        (want(1), there(&[(1, READY), (2, KILLED)]), vec![]),
+        (want(0), there(&[(1, READY), (2, DOWN)]), vec![Stop(id(1), kill_at), Forget(id(2))]),
+        (BTreeMap::new(), there(&[(1, READY)]), vec![Stop(id(1), at(1000))]),
     ] {
         assert_eq!(plan(&wanted, &observed, at(1000)), actions, "{wanted:?} {observed:?}");
     }
@@ -55,14 +48,14 @@ fn what_is_done_about_what_is_there() {
 #[test]
 fn deadlines_are_reached() {
     for (phase, action) in
-        [(DOWN, Some(Action::Start(id(1)))), (STOPPING, Some(Action::Kill(id(1)))), (KILLED, None)]
+        [(DOWN, Action::Start(id(1))), (STOPPING, Action::Kill(id(1))), (KILLED, Action::Abandon(id(1)))]
     {
-        let observed = there(&[(1, 1, phase)]);
-        assert_eq!(plan(&want(1, 1), &observed, at(1999)), []);
-        assert_eq!(plan(&want(1, 1), &observed, at(2000)).first(), action.as_ref());
-        assert_eq!(next_moment(&observed), action.map(|_| at(2000)));
+        let observed = there(&[(1, phase)]);
+        assert_eq!(plan(&want(1), &observed, at(1999)), []);
+        assert_eq!(plan(&want(1), &observed, at(2000)), [action]);
+        assert_eq!(next_moment(&observed), Some(at(2000)));
     }
-    assert_eq!(next_moment(&there(&[(1, 1, READY)])), None);
+    assert_eq!(next_moment(&there(&[(1, READY)])), None);
 }
 
 #[test]
@@ -71,10 +64,11 @@ fn waits_grow_to_a_bound_and_are_forgotten_after_good_times() {
     assert_eq!(waits, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
     assert_eq!(backoff(u32::MAX), BACKOFF_MOST);
 
-    let up = |ready_since| Observed { revision: 1, phase: Phase::Up { ready_since }, failures: 5 };
+    let up = |ready_since| Observed { phase: Phase::Up { ready_since }, failures: 5 };
     assert_eq!(failed(&up(None), at(900_000)), (6, backoff(6)));
     assert_eq!(failed(&up(Some(at(1000))), at(30_999)), (6, backoff(6)));
     assert_eq!(failed(&up(Some(at(1000))), at(31_000)), (1, BACKOFF_FIRST));
+    assert_eq!((counted(&up(Some(at(1000))), at(30_999)), counted(&up(Some(at(1000))), at(31_000))), (5, 0));
 }
 
 #[test]

@@ -3,28 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tiebeam_topology::{AppName, HealthCheck, Moment};
+use tiebeam_topology::{App, AppName, HealthCheck, Moment};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::{News, Tails};
+use super::News;
 use crate::event::{Event, Happening};
 use crate::launch::{self, LaunchError};
-use crate::leash::Leash;
+use crate::leash::{GROUPS_MAX, Leash};
 use crate::output::{Log, Tail};
 use crate::plan::{self, Action, Gate, Observed, Phase, Wanted};
-use crate::probe;
 use crate::process::{Output, Process};
-use crate::settings::{Bounds, Instance, InstanceId, Secret, Settings, State};
+use crate::settings::{Bounds, Instance, InstanceId, Settings, State};
+use crate::{probe, redact};
 
 /// Until an instance is ready it is probed this often, or as often as its check says if that is more.
 const STARTING_EVERY: Duration = Duration::from_millis(100);
-/// The lines of output that an event quotes.
-const QUOTED_LINES: usize = 5;
 
 pub struct World {
     settings: Settings,
@@ -36,7 +34,6 @@ pub struct World {
     /// Counts all starts, so that late news of an earlier run are known as such.
     starts: u64,
     leash: Arc<Leash>,
-    tails: Tails,
     news: mpsc::Sender<News>,
     events: mpsc::Sender<Event>,
     instances: watch::Sender<Vec<Instance>>,
@@ -51,6 +48,8 @@ struct Run {
     started: Moment,
     state: State,
     since: Moment,
+    /// Whether it was, since its last start.
+    was_ready: bool,
     gate: Gate,
     /// Read by the task that probes.
     ready: Arc<AtomicBool>,
@@ -72,6 +71,7 @@ impl Run {
             started: now,
             state: State::Starting,
             since: now,
+            was_ready: false,
             gate: Gate::default(),
             ready: Arc::default(),
             probes: None,
@@ -84,6 +84,7 @@ impl Run {
 
     fn become_(&mut self, state: State, now: Moment) {
         (self.state, self.since) = (state, now);
+        self.was_ready |= state == State::Ready;
         self.ready.store(state == State::Ready, Ordering::Relaxed);
     }
 
@@ -105,15 +106,14 @@ impl World {
         settings: Settings,
         bounds: Bounds,
         leash: Arc<Leash>,
-        tails: Tails,
         news: mpsc::Sender<News>,
         events: mpsc::Sender<Event>,
         instances: watch::Sender<Vec<Instance>>,
     ) -> Self {
         let (observed, runs) = (BTreeMap::new(), BTreeMap::new());
-        let mut wanted = BTreeMap::new();
-        want(&mut wanted, None, &settings);
-        Self { settings, bounds, wanted, observed, runs, starts: 0, leash, tails, news, events, instances }
+        let want = |app: &App| Wanted { instances: app.instances.get(), stop_time: app.stop_time };
+        let wanted = settings.apps.iter().map(|(name, app)| (name.clone(), want(app))).collect();
+        Self { settings, bounds, wanted, observed, runs, starts: 0, leash, news, events, instances }
     }
 
     pub fn wanted(&self) -> &BTreeMap<AppName, Wanted> {
@@ -124,15 +124,6 @@ impl World {
         &self.observed
     }
 
-    pub fn update(&mut self, settings: Settings) {
-        want(&mut self.wanted, Some(&self.settings), &settings);
-        self.settings = settings;
-    }
-
-    pub fn set_env(&mut self, env: BTreeMap<String, Secret>) {
-        self.update(Settings { env, ..self.settings.clone() });
-    }
-
     /// Nothing is wanted any more, and all is to be over within `timeout`.
     pub fn end(&mut self, timeout: Duration) {
         let last = Moment::now() + timeout;
@@ -140,7 +131,7 @@ impl World {
             (wanted.instances, wanted.stop_time) = (0, wanted.stop_time.min(timeout));
         }
         for there in self.observed.values_mut() {
-            if let Phase::Stopping { kill_at, .. } = &mut there.phase {
+            if let Phase::Stopping { kill_at } = &mut there.phase {
                 *kill_at = last.min(*kill_at);
             }
         }
@@ -149,17 +140,17 @@ impl World {
     pub async fn act(&mut self, action: Action) {
         match action {
             Action::Start(id) => self.start(id).await,
-            Action::Stop(id, kill_at) => self.stop(&id, Phase::Stopping { kill_at, killed: false }),
+            Action::Stop(id, kill_at) => self.stop(&id, Phase::Stopping { kill_at }),
             Action::Kill(id) => {
                 if let (Some(run), Some(there)) = (self.runs.get(&id), self.observed.get_mut(&id)) {
                     run.process.iter().for_each(Process::kill);
-                    there.phase = Phase::Stopping { kill_at: Moment::now(), killed: true };
+                    there.phase = Phase::Killed { give_up_at: Moment::now() + self.bounds.give_up_time };
                 }
             }
+            Action::Abandon(id) => self.abandon(&id),
             Action::Forget(id) => {
                 self.observed.remove(&id);
                 self.runs.remove(&id);
-                self.tails.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
             }
         }
     }
@@ -176,7 +167,8 @@ impl World {
         let mut late = Vec::new();
         for (id, run) in self.runs.iter_mut().filter(|(_, r)| awaited(r) && now >= r.started + after) {
             run.told_unopened = true;
-            let (why, said) = (run.last_failure.clone(), run.tail.last(QUOTED_LINES));
+            let why = run.last_failure.clone();
+            let said = quotable(&self.settings, id, &run.tail);
             late.push((id.clone(), Happening::NotOpened { port: run.address.port(), after, why, said }));
         }
         late.into_iter().for_each(|(id, what)| self.tell(&id, what));
@@ -211,10 +203,9 @@ impl World {
 
     async fn start(&mut self, id: InstanceId) {
         let now = Moment::now();
-        let revision = self.wanted.get(&id.app).map_or(0, |w| w.revision);
         let before = self.observed.remove(&id);
         let failures = before.map_or(0, |there| there.failures);
-        let mut there = Observed { revision, phase: Phase::Down { start_at: now }, failures };
+        let mut there = Observed { phase: Phase::Down { start_at: now }, failures };
         let anywhere = SocketAddr::new(self.settings.address, 0);
         let mut run = self.runs.remove(&id).unwrap_or_else(|| Run::new(anywhere, now));
         match self.try_start(&id, &mut run).await {
@@ -233,7 +224,7 @@ impl World {
             }
             Err(e) => {
                 let (failures, wait) = plan::failed(&there, now);
-                there = Observed { revision, phase: Phase::Down { start_at: now + wait }, failures };
+                there = Observed { phase: Phase::Down { start_at: now + wait }, failures };
                 run.become_(State::Backoff { until: now + wait }, now);
                 let why = e.to_string();
                 if run.told_cannot_start != why {
@@ -253,9 +244,12 @@ impl World {
         run: &mut Run,
     ) -> Result<Option<HealthCheck>, LaunchError> {
         let ip = self.settings.address;
-        let taken: BTreeSet<u16> = self.runs.values().map(|r| r.address.port()).collect();
-        let before = (run.address.ip() == ip && run.address.port() != 0).then(|| run.address.port());
-        run.address = SocketAddr::new(ip, launch::free_port(ip, before, &taken)?);
+        let mut taken: BTreeSet<u16> = self.runs.values().map(|r| r.address.port()).collect();
+        let before = Some(run.address.port()).filter(|port| *port != 0);
+        // Who never got ready on a port may have been kept from it by another program that uses it now and then.
+        let again = before.filter(|_| run.was_ready);
+        taken.extend(before.filter(|_| !run.was_ready));
+        run.address = SocketAddr::new(ip, launch::free_port(ip, again, &taken)?);
         let launch = launch::launch(&self.settings, id, run.address)?;
 
         self.starts += 1;
@@ -273,12 +267,16 @@ impl World {
             let _ = news.blocking_send(News::Ended { id: of, run: number, status });
         };
         let output = Output { tail: tail.clone(), log, unwritable };
-        run.process = Some(Process::start(launch, self.leash.clone(), output, ended).await?);
-        self.tails.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), tail.clone());
+        let process = Process::start(launch, self.leash.clone(), output, ended).await?;
+        if !process.is_held() {
+            self.tell(id, Happening::NotHeld { most: GROUPS_MAX });
+        }
+        run.process = Some(process);
         (run.number, run.tail, run.starts) = (number, tail, run.starts + 1);
         run.started = Moment::now();
         run.gate = Gate::default();
-        run.told_unopened = false;
+        (run.was_ready, run.told_unopened) = (false, false);
+        run.last_failure.clear();
         Ok(self.settings.health.get(&id.app).cloned())
     }
 
@@ -314,17 +312,29 @@ impl World {
         }
         run.stop_probes();
         run.process = None;
-        let what = if let Phase::Stopping { killed, .. } = there.phase {
+        let what = if let Phase::Stopping { .. } | Phase::Killed { .. } = there.phase {
+            let killed = matches!(there.phase, Phase::Killed { .. });
             (there.phase, there.failures) = (Phase::Down { start_at: now }, 0);
             Happening::Stopped { after: now.since(run.since), killed }
         } else {
             let (failures, next_start) = plan::failed(there, now);
             (there.phase, there.failures) = (Phase::Down { start_at: now + next_start }, failures);
             run.become_(State::Backoff { until: now + next_start }, now);
-            let (after, said) = (now.since(run.started), run.tail.last(QUOTED_LINES));
+            let (after, said) = (now.since(run.started), quotable(&self.settings, id, &run.tail));
             Happening::Exited { status, after, next_start, said }
         };
         self.tell(id, what);
+    }
+
+    /// Its thread waits on, and reaps it if it ever ends.
+    fn abandon(&mut self, id: &InstanceId) {
+        let now = Moment::now();
+        let (Some(run), Some(there)) = (self.runs.get_mut(id), self.observed.get_mut(id)) else { return };
+        let pid = run.process.take().map_or(0, |process| process.pid());
+        // What that thread may still tell is of no run that anybody knows.
+        run.number = 0;
+        there.phase = Phase::Down { start_at: now };
+        self.tell(id, Happening::Abandoned { pid, after: self.bounds.give_up_time });
     }
 
     fn checked(&mut self, id: &InstanceId, number: u64, result: Result<(), String>, now: Moment) {
@@ -345,6 +355,7 @@ impl World {
                 Happening::Ready { after }
             }
             Some(false) => {
+                there.failures = plan::counted(there, now);
                 there.phase = Phase::Up { ready_since: None };
                 run.become_(State::Unhealthy, now);
                 Happening::Unhealthy { checks: fall.max(1), why: run.last_failure.clone() }
@@ -361,35 +372,18 @@ impl World {
     }
 }
 
-/// Is it still to become ready for the first time, and has nobody been told that this takes long?
+/// Is it still to become ready for the first time, and has nobody been told that this takes long? The first check must
+/// have ended: before that there is nothing to say why.
 fn awaited(run: &Run) -> bool {
-    run.state == State::Starting && run.process.is_some() && !run.told_unopened
+    run.state == State::Starting
+        && run.process.is_some()
+        && !run.told_unopened
+        && !run.last_failure.is_empty()
 }
 
-/// Brings `wanted` up to new settings: an app's revision grows when its processes must be replaced.
-fn want(wanted: &mut BTreeMap<AppName, Wanted>, before: Option<&Settings>, settings: &Settings) {
-    for (name, gone) in wanted.iter_mut() {
-        if !settings.apps.contains_key(name) {
-            gone.instances = 0;
-        }
-    }
-    for (name, app) in &settings.apps {
-        let same = before.is_some_and(|old| {
-            let of = |s: &Settings| s.apps.get(name).map(|a| (a.command.clone(), a.env.clone()));
-            of(old) == of(settings)
-                && old.health.get(name) == settings.health.get(name)
-                && (&old.env, &old.node, &old.address, &old.folder, &old.log_dir, &old.user)
-                    == (
-                        &settings.env,
-                        &settings.node,
-                        &settings.address,
-                        &settings.folder,
-                        &settings.log_dir,
-                        &settings.user,
-                    )
-        });
-        let revision = wanted.get(name).map_or(1, |w| w.revision + u64::from(!same));
-        let (instances, stop_time) = (app.instances.get(), app.stop_time);
-        wanted.insert(name.clone(), Wanted { instances, revision, stop_time });
-    }
+/// The last output of a run, fit for an event.
+fn quotable(settings: &Settings, id: &InstanceId, tail: &Tail) -> Vec<String> {
+    let none = BTreeMap::new();
+    let written = settings.apps.get(&id.app).map_or(&none, |app| &app.env);
+    redact::quotable(tail.lines(), &redact::secrets(&settings.env, written))
 }

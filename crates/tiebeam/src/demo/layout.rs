@@ -180,6 +180,8 @@ fn text(ports: Ports, program: &Path, durability: Durability) -> anyhow::Result<
     let Ports { http, https, sql, postgres, ledger, console } = ports;
     let program = toml_string(program)?;
     let durability = serde_json::to_string(&durability)?;
+    // Nobody else may be able to run this program: a checkout can be in /root.
+    let user = if rustix::process::geteuid().is_root() { "user = \"root\"\n" } else { "" };
     let mut text = format!("{HEADER}\n[cluster]\nname = \"demo\"\n");
     for (name, ip, roles) in NODES {
         let address = Ipv4Addr::from(ip);
@@ -205,7 +207,7 @@ health = {{ path = "/healthz", every = "500ms" }}
 [app.web]
 command = [{program}, "demo-app"]
 instances = 1
-
+{user}
 [database]
 durability = {durability}
 reads = "replicas"

@@ -23,6 +23,11 @@ pub const APPS: &str = "apps/";
 /// A node that dies takes its instances out of the pools after this long, if no edge has noticed before.
 const LEASE: Duration = Duration::from_secs(5);
 const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// The end of a node waits no longer for the ledger to take its instances out; without a quorum the lease does.
+const DEREGISTER_TIME: Duration = Duration::from_millis(500);
+/// Apps that wait longer for the database's log-in are told of, once.
+const SECRET_TIME: Duration = Duration::from_secs(10);
+const SECRET_EVERY: Duration = Duration::from_millis(100);
 
 /// An instance as edges know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +66,8 @@ impl Part {
             .apps
             .keys()
             .map(|app| Op::DeletePrefix { prefix: prefix(app, &self.here.name) });
-        let _ = self.here.ledger.transact(Txn { compare: Vec::new(), then: ops.collect() }).await;
+        let gone = self.here.ledger.transact(Txn { compare: Vec::new(), then: ops.collect() });
+        let _ = tokio::time::timeout(DEREGISTER_TIME, gone).await;
         // It may have ended already, if it could not start.
         let _ = self.stop.send(time);
         let _ = self.run.await;
@@ -76,7 +82,7 @@ async fn run(
     mut stopped: oneshot::Receiver<Duration>,
 ) {
     let env = tokio::select! {
-        env = environment(&here) => env,
+        env = environment(&here, &board) => env,
         _ = &mut stopped => return,
     };
     let mut supervisor = match Supervisor::start(tiebeam_apps::Settings {
@@ -86,7 +92,6 @@ async fn run(
         env,
         log_dir: here.options.data.join("apps"),
         folder: here.options.folder.clone(),
-        user: None,
         health: health(&here.cluster),
     }) {
         Ok(supervisor) => supervisor,
@@ -134,27 +139,42 @@ fn health(cluster: &Cluster) -> BTreeMap<AppName, HealthCheck> {
 
 /// What every instance is given. Waits until the database's log-in for applications is in the ledger, if there is a
 /// database.
-async fn environment(here: &Here) -> BTreeMap<String, Secret> {
+async fn environment(here: &Here, board: &Board) -> BTreeMap<String, Secret> {
     let mut env = BTreeMap::new();
     if let (Some(Database::Managed(_)), Some(at)) =
         (&here.cluster.database, here.cluster.sql_address(&here.name))
     {
-        let secret = app_secret(here).await;
+        let secret = app_secret(here, board).await;
         let url = format!("postgres://{}:{}@{at}/{}", secret.user, secret.password, secret.database);
         env.insert("DATABASE_URL".to_owned(), Secret::new(url));
     }
     env
 }
 
-async fn app_secret(here: &Here) -> AppSecret {
+async fn app_secret(here: &Here, board: &Board) -> AppSecret {
+    let late = tokio::time::Instant::now() + SECRET_TIME;
+    let mut told = false;
     loop {
-        if let Ok(key) = Key::new(keys::APP_SECRET)
-            && let Ok(Some(held)) = Register::<AppSecret>::new(key).get(&*here.ledger, Read::Local).await
-        {
-            return held.value;
+        let why = match held_secret(here).await {
+            Ok(Some(secret)) => return secret,
+            Ok(None) => "the first primary has not written it yet".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if !told && tokio::time::Instant::now() >= late {
+            told = true;
+            let node = &here.name;
+            board.tell(
+                Level::Warning,
+                format!("no app is started on {node}: the database's log-in for apps is not known: {why}"),
+            );
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(SECRET_EVERY).await;
     }
+}
+
+async fn held_secret(here: &Here) -> anyhow::Result<Option<AppSecret>> {
+    let register = Register::<AppSecret>::new(Key::new(keys::APP_SECRET)?);
+    Ok(register.get(&*here.ledger, Read::Local).await?.map(|held| held.value))
 }
 
 /// Keeps the ledger's list of this node's ready instances as it is, under a lease.

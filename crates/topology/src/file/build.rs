@@ -1,7 +1,6 @@
 //! From a file without problems to the cluster that it describes, with every default filled in. No rule is here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
 
 use super::check_database::VOTERS_MAX;
 use super::keys::HttpsWord;
@@ -13,9 +12,6 @@ use crate::{
     App, Cluster, Console, Database, Edge, HealthCheck, HostPattern, Https, Ledger, ManagedDatabase, Members,
     Node, NodeName, Pool, Role, Route, Site, Sql, SqlListen, Target,
 };
-
-/// The name of the one node of a file without `[node.…]`.
-const IMPLICIT_NODE: &str = "local";
 
 /// Nothing, if some value is missing: never without a problem that says so.
 pub(super) fn cluster(file: File, findings: &Findings<'_>) -> Option<Cluster> {
@@ -43,10 +39,6 @@ pub(super) fn cluster(file: File, findings: &Findings<'_>) -> Option<Cluster> {
 }
 
 fn nodes(file: &File) -> Option<BTreeMap<NodeName, Node>> {
-    if !file.nodes_written {
-        let here = Node { address: IpAddr::V4(Ipv4Addr::LOCALHOST), roles: BTreeSet::new() };
-        return Some(BTreeMap::from([(IMPLICIT_NODE.parse().ok()?, here)]));
-    }
     let node = |node: &sections::Node| {
         let address = node.address.as_ref()?.value;
         Some((node.name.value.clone(), Node { address, roles: node.roles.value.clone() }))
@@ -118,7 +110,8 @@ fn pool(pool: &sections::Pool) -> Option<Pool> {
 fn app(app: sections::App) -> Option<(crate::AppName, App)> {
     let command = app.command?.value.into_iter().map(|word| word.value).collect();
     let env = app.env.into_iter().map(|(name, value)| (name.value, value.value)).collect();
-    Some((app.name.value, App { command, instances: app.instances, env, stop_time: app.stop_time }))
+    let (instances, user, stop_time) = (app.instances, app.user, app.stop_time);
+    Some((app.name.value, App { command, instances, user, env, stop_time }))
 }
 
 fn database(file: &File) -> Option<Database> {

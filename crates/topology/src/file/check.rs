@@ -12,6 +12,11 @@ use super::{check_database, listeners};
 use crate::problem::{Findings, quoted};
 use crate::{HostPattern, Role};
 
+/// What every instance is told of itself.
+const APP_ENV: [&str; 4] = ["HOST", "PORT", "TIEBEAM_NODE", "TIEBEAM_INSTANCE"];
+/// What it is told beside a database that Tiebeam runs.
+const DATABASE_URL: &str = "DATABASE_URL";
+
 pub(crate) fn rules(file: &File, findings: &Findings<'_>) {
     nodes(file, findings);
     edge(file, findings);
@@ -64,6 +69,19 @@ fn nodes(file: &File, findings: &Findings<'_>) {
             );
         }
     }
+    let addresses = || file.nodes.iter().filter_map(|node| Some((node, node.address.as_ref()?)));
+    let far = addresses().find(|(_, address)| !address.value.is_loopback());
+    let near = addresses().find(|(_, address)| address.value.is_loopback());
+    if let (Some((far, at)), Some((near, place))) = (far, near) {
+        findings.add(
+            place.span.clone(),
+            format!(
+                "{} is reached only from its own machine: node `{}` at {} would not find node `{}` there",
+                place.value, far.name.value, at.value, near.name.value
+            ),
+            "write the address by which the other machines reach it; with loopback addresses all nodes are on one machine",
+        );
+    }
 }
 
 fn edge(file: &File, findings: &Findings<'_>) {
@@ -74,12 +92,18 @@ fn edge(file: &File, findings: &Findings<'_>) {
         return;
     };
     let edge = &file.edge;
-    if edge.http.value.is_none() && edge.https.as_ref().is_some_and(|port| port.value.is_none()) {
-        findings.add(
-            edge.http.span.clone(),
-            "`http` and `https` are both 0: no client could reach the edge",
-            "leave one of them out, or write its port",
-        );
+    if edge.http.value.is_none() && file.https_port().is_none() {
+        let (message, help) = match &edge.https {
+            Some(_) => (
+                "`http` and `https` are both 0: no client could reach the edge",
+                "leave one of them out, or write its port",
+            ),
+            None => (
+                "`http` is 0, and no site has https: no client could reach the edge",
+                "leave `http` out, or write https = \"internal\" for a site",
+            ),
+        };
+        findings.add(edge.http.span.clone(), message, help);
     }
     if edge.request_line_bytes.value > edge.header_bytes.value {
         let bound =
@@ -271,6 +295,8 @@ fn app(app: &App, file: &File, findings: &Findings<'_>) {
     if let Some(empty) = program.filter(|program| program.value.is_empty()) {
         findings.add(empty.span.clone(), "the name of the program is empty", "write its path first");
     }
+    // Of servers that others run Tiebeam knows no log-in for an app, so the file may give one.
+    let ours = file.nodes.iter().any(|node| node.roles.value.contains(&Role::Database));
     for (name, _) in &app.env {
         let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let right = name.value.bytes().all(letters) && !name.value.starts_with(|c: char| c.is_ascii_digit());
@@ -280,7 +306,7 @@ fn app(app: &App, file: &File, findings: &Findings<'_>) {
                 format!("`{}` cannot be the name of a variable", quoted(&name.value)),
                 "letters, digits and underscores, not starting with a digit",
             );
-        } else if ["PORT", "DATABASE_URL"].contains(&name.value.as_str()) {
+        } else if APP_ENV.contains(&name.value.as_str()) || (name.value == DATABASE_URL && ours) {
             findings.add(
                 name.span.clone(),
                 format!("`{}` is set by Tiebeam for each instance", name.value),

@@ -290,7 +290,7 @@ section!(
     APP,
     "[app.NAME]",
     "An application that the nodes with the role `app` run.",
-    [app::COMMAND, app::INSTANCES, app::ENV, app::STOP_TIME,]
+    [app::COMMAND, app::INSTANCES, app::USER, app::ENV, app::STOP_TIME,]
 );
 pub(crate) mod app {
     use super::*;
@@ -302,6 +302,9 @@ pub(crate) mod app {
         };
         /// How many run on each node
         INSTANCES: Count = "instances", Default("1"), Count(1..=256);
+        /// Whom it runs as; another user than Tiebeam's own only when that is root
+        USER: Text = "user", Optional("Tiebeam's own user, and when that is root: nobody"),
+            Text { wanted: "a name", example: "something like \"www-data\"", empty: false };
         /// Added to the environment of each instance
         ENV: Settings = "env", Optional("nothing is added"),
             Settings { example: "{ RAILS_ENV = \"production\" }", scalars: false };
@@ -336,7 +339,7 @@ pub(crate) mod database {
         READS: Choices<Reads> = "reads", Default("'replicas'"),
             Choices(&[("replicas", Reads::Replicas), ("primary", Reads::Primary)]);
         /// How long the right to be primary lasts without a renewal; at least three times `renew`
-        LEASE: Period = "lease", Default("'3s'"), ms(300, HOUR_MS);
+        LEASE: Period = "lease", Default("'3s'"), ms(1000, HOUR_MS);
         /// From one renewal of that right to the next
         RENEW: Period = "renew", Default("'500ms'"), ms(50, HOUR_MS / 3);
         /// The port of PostgreSQL on the node's address
@@ -426,7 +429,8 @@ pub(crate) const SECTIONS: [&Section; 14] = [
     &CONSOLE,
 ];
 
-/// The section that has a key of some name: for "that key belongs elsewhere".
-pub(crate) fn home_of(name: &str) -> Option<&'static str> {
-    SECTIONS.into_iter().find(|s| s.keys.iter().any(|key| key.name() == name)).map(|s| s.title)
+/// The sections that have a key of some name: for "that key belongs elsewhere".
+pub(crate) fn homes_of(name: &str) -> Vec<&'static str> {
+    let homes = SECTIONS.into_iter().filter(|s| s.keys.iter().any(|key| key.name() == name));
+    homes.map(|s| s.title).collect()
 }

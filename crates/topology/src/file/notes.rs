@@ -53,6 +53,13 @@ pub(super) fn of(file: &File, findings: &Findings<'_>) -> Vec<Note> {
             format!("`{name}` has the role `app`, but no app is named: it runs nothing"),
         );
     }
+    for app in file.apps.iter().filter(|app| app.user.is_none()) {
+        let name = &app.name.value;
+        add(
+            app.name.span.start,
+            format!("where Tiebeam runs as root, `{name}` runs as nobody; `user` names another"),
+        );
+    }
     for pool in file.pools.iter().filter(|_| file.sites_written || edges.is_empty()) {
         let routes = file.sites.iter().filter_map(|site| site.routes.as_ref()).flatten();
         if !routes.filter_map(|route| route.pool.as_ref()).any(|used| used.value == pool.name.value) {

@@ -291,10 +291,11 @@ fn report_unknown(section: &Section, name: &Spanned<std::borrow::Cow<'_, str>>, 
     let root = std::ptr::eq(section, &super::FILE);
     let shown = |key: &str| if root { format!("`[{key}]`") } else { format!("`{key}`") };
     let all = || section.keys.iter().map(|key| key.name());
+    let homes = super::keys::homes_of(name.get_ref());
     let help = if let Some(near) = nearest(name.get_ref(), all()) {
         format!("did you mean {}?", shown(near))
-    } else if let Some(home) = super::keys::home_of(name.get_ref()) {
-        format!("`{}` is a key of {}", name.get_ref(), home)
+    } else if !homes.is_empty() {
+        format!("`{}` is a key of {}", name.get_ref(), homes.join(", "))
     } else {
         let list: Vec<String> = all().map(shown).collect();
         let kind =

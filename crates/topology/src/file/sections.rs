@@ -1,7 +1,7 @@
 //! What the file says, section by section, each value with its place. Rules between values come later, in `check`.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -21,8 +21,12 @@ use crate::{
 
 pub(crate) type Place = Range<usize>;
 
+/// The name of the one node of a file without `[node.…]`.
+const IMPLICIT_NODE: &str = "local";
+
 pub(crate) struct File {
     pub name: Located<ClusterName>,
+    /// With the implicit one, where there is one.
     pub nodes: Vec<Node>,
     /// Whether `[node.…]` is there at all, be its content right or wrong.
     pub nodes_written: bool,
@@ -103,6 +107,7 @@ pub(crate) struct App {
     pub name: Located<AppName>,
     pub command: Option<Located<Vec<Located<String>>>>,
     pub instances: NonZeroU16,
+    pub user: Option<String>,
     pub env: Vec<(Located<String>, Located<String>)>,
     pub stop_time: Duration,
 }
@@ -150,13 +155,18 @@ pub(crate) fn read<'d>(document: &'d DeTable<'d>, findings: &'d Findings<'d>) ->
     let (sql_written, sql_section) = section(&keys::file::SQL);
     let (_, ledger) = section(&keys::file::LEDGER);
     let before_nodes = findings.count();
-    let nodes = named(&root, &keys::file::NODE, findings).into_iter().map(node).collect();
+    let mut nodes: Vec<Node> = named(&root, &keys::file::NODE, findings).into_iter().map(node).collect();
     let nodes_right = findings.count() == before_nodes;
+    let nodes_written = root.fills(&keys::file::NODE);
+    let database = database(database_written, &database_section);
+    if !nodes_written && database.servers_written.is_some() {
+        nodes.extend(implicit_node());
+    }
     File {
         name: cluster.get(&keys::cluster::NAME),
         nodes,
         nodes_right,
-        nodes_written: root.fills(&keys::file::NODE),
+        nodes_written,
         edge: edge(edge_written, &edge_section, findings),
         sites: named(&root, &keys::file::SITE, findings).into_iter().map(site).collect(),
         sites_written: root.fills(&keys::file::SITE),
@@ -168,7 +178,7 @@ pub(crate) fn read<'d>(document: &'d DeTable<'d>, findings: &'d Findings<'d>) ->
             .into_iter()
             .map(|(name, reader)| app(name, &reader))
             .collect(),
-        database: database(database_written, &database_section),
+        database,
         sql: sql(sql_written, &sql_section),
         ledger: Ledger { port: ledger.get(&keys::ledger::PORT), voters: ledger.find(&keys::ledger::VOTERS) },
         console: root.inner(&keys::file::CONSOLE).map(|reader| reader.get(&keys::console::LISTEN)),
@@ -193,6 +203,18 @@ fn named<'d, N: FromStr<Err: std::fmt::Display>>(
         }
     }
     entries
+}
+
+/// The one node of a file of `[database] servers` without `[node.…]`.
+fn implicit_node() -> Option<Node> {
+    fn unwritten<T>(value: T) -> Located<T> {
+        Located { value, span: 0..0, key: 0..0, written: false }
+    }
+    Some(Node {
+        name: unwritten(IMPLICIT_NODE.parse().ok()?),
+        address: Some(unwritten(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        roles: unwritten(BTreeSet::new()),
+    })
 }
 
 fn node((name, reader): (Located<NodeName>, Reader<'_>)) -> Node {
@@ -301,6 +323,7 @@ fn app(name: Located<AppName>, reader: &Reader<'_>) -> App {
         name,
         command: reader.find(&keys::app::COMMAND),
         instances: u16::try_from(instances).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
+        user: reader.find(&keys::app::USER).map(|user| user.value),
         env: reader.find(&keys::app::ENV).map(|env| env.value).unwrap_or_default(),
         stop_time: reader.get(&keys::app::STOP_TIME).value,
     }

@@ -276,6 +276,29 @@ fn a_router_without_a_user_logs_in_as_postgres() {
     assert_eq!(login("user = \"watch\"\n"), ("watch".to_owned(), false, false));
 }
 
+/// Without a database of Tiebeam's own, nobody else tells an app where its database is.
+#[test]
+fn an_app_may_name_a_database_that_others_run() {
+    for database in ["", "[database]\nservers = [\"10.0.0.5:5432\"]\n"] {
+        let text = format!(
+            "[node.a]\naddress = \"10.0.0.1\"\nroles = [\"app\"]\n{database}[app.web]\ncommand = [\"x\"]\nuser = \"www-data\"\n[app.web.env]\nDATABASE_URL = \"postgres://x\"\n"
+        );
+        let app = parsed(&text).apps.into_values().next().unwrap();
+        assert_eq!(
+            (app.env["DATABASE_URL"].as_str(), app.user.as_deref()),
+            ("postgres://x", Some("www-data"))
+        );
+    }
+}
+
+#[test]
+fn whom_an_app_of_root_runs_as_is_said() {
+    let text = "[node.a]\naddress = \"10.0.0.1\"\nroles = [\"app\"]\n[app.web]\ncommand = [\"x\"]\n";
+    let said = notes(text);
+    assert!(said[0].starts_with("4 where Tiebeam runs as root, `web` runs as nobody"), "{said:?}");
+    assert_eq!(notes(&format!("{text}user = \"root\"\n")), Vec::<String>::new());
+}
+
 #[test]
 fn paths_are_rooted_unless_absolute() {
     let mut cluster = parsed(&format!(
