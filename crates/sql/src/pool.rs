@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiebeam_topology::Epoch;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::Target;
@@ -18,8 +18,10 @@ use crate::stats::{Count, Counters, ServerCounters};
 
 /// A connection that no session used for so long is closed.
 pub(crate) const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Longest wait for a connection of a full pool.
+/// Longest wait for a connection of the primary's full pool. A read waits less for a replica's: others can answer it.
 pub(crate) const POOL_WAIT_MAX: Duration = Duration::from_secs(60);
+/// A server that has just let us in answers a question in this time.
+const ASK_TIME: Duration = Duration::from_secs(2);
 /// After a failed connect, reads are not tried at that replica for so long.
 const DOWN_TIME: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,8 @@ pub(crate) struct Key {
     pub proof: RefCell<Proof>,
     /// What servers report at login; known from the first connection on.
     pub reported: RefCell<Option<Reported>>,
+    /// The default of its transactions, by the role, the database or a parameter, is what a standby refuses.
+    pub serializable: Cell<bool>,
 }
 
 pub(crate) struct Pool {
@@ -47,6 +51,8 @@ pub(crate) struct Pool {
     /// Connections that stand or are being opened.
     open: Cell<usize>,
     closed: Cell<bool>,
+    /// Tells those who open a connection that nobody wants it any more.
+    closing: Notify,
     idle: RefCell<Vec<Conn>>,
     waiters: RefCell<VecDeque<Waiter>>,
     down_since: Cell<Option<Instant>>,
@@ -92,8 +98,10 @@ pub(crate) enum GetError {
     Standby,
     #[error("it is not a standby any more")]
     NotStandby,
-    #[error("no connection became free in {} s", POOL_WAIT_MAX.as_secs())]
-    Full,
+    #[error("no connection became free in {} ms", .0.as_millis())]
+    Full(Duration),
+    #[error("sessions of this user are SERIALIZABLE unless they say otherwise, which a replica refuses")]
+    Serializable,
     #[error("the cluster changed")]
     Closed,
 }
@@ -113,6 +121,7 @@ impl Pool {
             limit,
             open: Cell::new(0),
             closed: Cell::new(false),
+            closing: Notify::new(),
             idle: RefCell::default(),
             waiters: RefCell::default(),
             down_since: Cell::new(None),
@@ -120,19 +129,37 @@ impl Pool {
         })
     }
 
-    /// A connection with this key: an idle one, a new one, or the next that becomes free.
-    pub async fn get(self: &Rc<Self>, key: &Rc<Key>, counters: &Counters) -> Result<Conn, GetError> {
+    /// A connection with this key: an idle one, a new one, or the next that becomes free, if one does `within` this time.
+    pub async fn get(
+        self: &Rc<Self>,
+        key: &Rc<Key>,
+        counters: &Counters,
+        within: Duration,
+    ) -> Result<Conn, GetError> {
         if let Some(conn) = self.idle(key.id) {
             return Ok(conn);
         }
         let slot = match self.slot() {
             Some(slot) => slot,
-            None => match self.wait(key, counters).await? {
+            None => match self.wait(key, counters, within).await? {
                 Grant::Conn(conn) => return Ok(conn),
                 Grant::Slot(slot) => slot,
             },
         };
-        self.open(key, slot).await
+        let conn = tokio::select! {
+            biased;
+            () = self.ended() => return Err(GetError::Closed),
+            conn = self.open(key, slot) => conn?,
+        };
+        Ok(conn)
+    }
+
+    /// Returns when the pool is closed.
+    async fn ended(&self) {
+        let closing = self.closing.notified();
+        if !self.closed.get() {
+            closing.await;
+        }
     }
 
     /// An idle connection that is still alive, most recently used first.
@@ -171,26 +198,33 @@ impl Pool {
         Some(Slot(self.clone()))
     }
 
-    async fn wait(&self, key: &Key, counters: &Counters) -> Result<Grant, GetError> {
+    async fn wait(&self, key: &Key, counters: &Counters, within: Duration) -> Result<Grant, GetError> {
         if self.closed.get() {
             return Err(GetError::Closed);
         }
         counters.count(Count::PoolWaits);
         let (grant, granted) = oneshot::channel();
-        self.waiters.borrow_mut().push_back(Waiter { key: key.id, grant });
-        match timeout(POOL_WAIT_MAX, granted).await {
+        self.queue(Waiter { key: key.id, grant });
+        match timeout(within, granted).await {
             Ok(Ok(grant)) => Ok(grant),
             Ok(Err(_)) => Err(GetError::Closed),
             Err(_) => {
                 counters.count(Count::PoolTimeouts);
-                Err(GetError::Full)
+                Err(GetError::Full(within))
             }
         }
     }
 
+    fn queue(&self, waiter: Waiter) {
+        let mut waiters = self.waiters.borrow_mut();
+        // Those who gave up would be found only when a connection becomes free.
+        waiters.retain(|waiter| !waiter.grant.is_closed());
+        waiters.push_back(waiter);
+    }
+
     async fn open(self: &Rc<Self>, key: &Rc<Key>, slot: Slot) -> Result<Conn, GetError> {
         let proof = key.proof.borrow().clone();
-        let server = match Server::connect(&self.target, &proof, &key.params).await {
+        let mut server = match Server::connect(&self.target, &proof, &key.params).await {
             Ok(server) => server,
             Err(error) => {
                 self.counters.errors.add(1);
@@ -202,6 +236,11 @@ impl Pool {
         match (self.replica, server.was_standby()) {
             (false, true) => return Err(GetError::Standby),
             (true, false) => return Err(GetError::NotStandby),
+            (true, true) if key.serializable.get() || is_serializable(&mut server).await? => {
+                key.serializable.set(true);
+                server.part();
+                return Err(GetError::Serializable);
+            }
             _ => {}
         }
         if key.reported.borrow().is_none() {
@@ -236,6 +275,7 @@ impl Pool {
     /// away with [`GetError::Closed`].
     pub fn close(&self) {
         self.closed.set(true);
+        self.closing.notify_waiters();
         self.waiters.borrow_mut().clear();
         let all = std::mem::take(&mut *self.idle.borrow_mut());
         self.part_all(all);
@@ -248,6 +288,13 @@ impl Pool {
             conn.server.part();
         }
     }
+}
+
+/// What no server reports by itself: a standby would refuse the first statement of each transaction.
+async fn is_serializable(server: &mut Server) -> Result<bool, ServerError> {
+    let asked = timeout(ASK_TIME, server.ask("SHOW default_transaction_isolation", &[])).await;
+    let rows = asked.map_err(|_| ServerError::Timeout(ASK_TIME))??;
+    Ok(matches!(rows.as_slice(), [row] if matches!(row.as_slice(), [Some(level)] if level == "serializable")))
 }
 
 impl Conn {

@@ -16,6 +16,8 @@ use crate::classify::{Class, Volatility, classify};
 pub(crate) const PREPARED_MAX: usize = 256;
 /// Names that one session may have; a client that leaks them is refused more.
 pub(crate) const NAMES_MAX: usize = 10_000;
+/// Longest names and texts of one session's statements together, bytes.
+pub(crate) const NAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Before all names of the router's own on servers.
 const PREFIX: &str = "_tiebeam_";
 
@@ -114,10 +116,26 @@ impl Statements {
     }
 }
 
+impl PartialEq for Statement {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Statement {}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
 /// The statements of one session.
 #[derive(Default)]
 pub(crate) struct Names {
     named: HashMap<Bytes, Rc<Statement>>,
+    /// Of all in `named`: a statement counts in full for each session that has it.
+    bytes: usize,
     pub unnamed: Option<Rc<Statement>>,
 }
 
@@ -126,14 +144,17 @@ impl Names {
         if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
     }
 
-    pub fn is_full(&self) -> bool {
-        self.named.len() >= NAMES_MAX
+    /// One more, this long with its name, would be too many.
+    pub fn is_full(&self, bytes: usize) -> bool {
+        self.named.len() >= NAMES_MAX || self.bytes + bytes > NAMED_BYTES_MAX
     }
 
     pub fn define(&mut self, name: &[u8], statement: Rc<Statement>) {
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
+            self.remove(name);
+            self.bytes += name.len() + statement.tail.len();
             self.named.insert(Bytes::copy_from_slice(name), statement);
         }
     }
@@ -146,11 +167,17 @@ impl Names {
     }
 
     pub fn remove(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+        if name.is_empty() {
+            return self.unnamed.take();
+        }
+        let statement = self.named.remove(name)?;
+        self.bytes -= name.len() + statement.tail.len();
+        Some(statement)
     }
 
     pub fn clear(&mut self) {
         self.named.clear();
+        self.bytes = 0;
         self.unnamed = None;
     }
 }
@@ -256,5 +283,31 @@ mod tests {
         assert_eq!(class_of(b"select 1", false, &catalog), Class::Read);
         assert!(matches!(class_of("select '\u{e4}'".as_bytes(), false, &catalog), Class::Pin(_)));
         assert!(matches!(class_of(b"select '\xe4'", true, &catalog), Class::Pin(_)));
+    }
+
+    #[test]
+    fn a_session_has_so_many_names_and_so_many_bytes() {
+        let catalog = Arc::new(Volatility::builtin());
+        let statements = Statements::default();
+        let small = statements.shared(b"select 1\0\0\0", true, &catalog);
+        let mut names = Names::default();
+        let name = |n: usize| format!("{n:05}");
+        for n in 0..NAMES_MAX {
+            assert!(!names.is_full(0));
+            names.define(name(n).as_bytes(), small.clone());
+        }
+        assert!(names.is_full(0));
+        names.remove(name(7).as_bytes());
+        assert!(!names.is_full(0));
+        names.clear();
+        let mut text = vec![b' '; NAMED_BYTES_MAX / 4 - 1];
+        text.splice(..9, *b"select 1\0");
+        let large = statements.shared(&text, true, &catalog);
+        for again in ["a", "b", "c", "d", "a"] {
+            names.define(again.as_bytes(), large.clone());
+        }
+        assert!(names.is_full(1) && !names.is_full(0));
+        names.undo(b"d", large.id);
+        assert!(!names.is_full(1 + large.tail.len()) && names.is_full(2 + large.tail.len()));
     }
 }

@@ -120,7 +120,7 @@ named! {
 named! {
     /// Why a certain read went to the primary.
     Why {
-        /// `reads = "primary"`.
+        /// `reads = "primary"`, or the sessions of this user are SERIALIZABLE unless they say otherwise.
         Setting = "setting",
         /// The cluster has no replica.
         NoReplica = "no_replica",
@@ -128,7 +128,7 @@ named! {
         Behind = "behind",
         /// No replica answered its monitor lately, or is on the right timeline, or near enough.
         Unfit = "unfit",
-        /// Replicas refused or failed it.
+        /// Replicas refused or failed it, or had no connection free.
         Failed = "failed",
     }
 }

@@ -275,6 +275,7 @@ impl Worker {
             params: params.clone(),
             proof: RefCell::new(proof),
             reported: RefCell::default(),
+            serializable: Cell::new(false),
         });
         keys.insert(params, Rc::downgrade(&key));
         key

@@ -10,9 +10,10 @@ use super::{Control, OWN_DATABASE};
 use crate::server::{Server, ServerError};
 use crate::{ServerLogin, Target};
 
-/// One server has so long for its answer, connecting included: far less than a login waits (`hold`), so that one that
-/// hangs leaves time to ask the next.
+/// Longest time that one server has for its answer, connecting included; at most this part of the time that a login
+/// waits (`hold`), so that one that hangs leaves time to ask the next.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
+const ANSWER_PART_OF_HOLD: u32 = 4;
 /// A server that did not answer is asked last for so long: the logins behind this one do not wait for it again.
 const SILENT_TIME: Duration = Duration::from_secs(3);
 
@@ -68,11 +69,12 @@ impl Asked {
         let (mut targets, silent): (Vec<_>, Vec<_>) =
             control.targets().into_iter().partition(|target| self.silent.iter().all(|(s, _)| s != target));
         targets.extend(silent);
+        let within = ANSWER_TIME.min(control.shared.settings.hold / ANSWER_PART_OF_HOLD);
         let mut last = "the cluster has no server".to_owned();
         for target in targets {
-            let answer = match timeout(ANSWER_TIME, self.ask(control, &target, user)).await {
+            let answer = match timeout(within, self.ask(control, &target, user)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(ServerError::Timeout(ANSWER_TIME)),
+                Err(_) => Err(ServerError::Timeout(within)),
             };
             match answer {
                 Ok(answer) => {

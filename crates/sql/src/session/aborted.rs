@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use super::batch::{Batch, Kind, Of};
 use crate::classify::{Class, Volatility};
+use crate::prepared::Names;
 use crate::wire::build;
 use crate::wire::error::{SqlError, state};
 
@@ -19,12 +20,19 @@ pub(crate) struct After {
     pub skipping: bool,
 }
 
-/// Answers a whole batch.
-pub(crate) fn answer(batch: &Batch, catalog: &Arc<Volatility>, out: &mut BytesMut) -> After {
+/// Answers a whole batch. The session's names are as if what is refused or skipped had not been read.
+pub(crate) fn answer(
+    batch: &Batch,
+    catalog: &Arc<Volatility>,
+    names: &mut Names,
+    out: &mut BytesMut,
+) -> After {
     let mut after = After { aborted: true, skipping: false };
     let mut bound_end = false;
+    let mut refused = Vec::new();
     for op in &batch.ops {
         if after.skipping && !matches!(op.kind, Kind::Sync) {
+            refused.push(&op.kind);
             continue;
         }
         let is_end = |of: &Of| match of {
@@ -66,10 +74,12 @@ pub(crate) fn answer(batch: &Batch, catalog: &Arc<Volatility>, out: &mut BytesMu
             }
             _ => {
                 refuse(out);
+                refused.push(&op.kind);
                 after.skipping = true;
             }
         }
     }
+    refused.iter().rev().for_each(|kind| kind.undo(names));
     after
 }
 
@@ -89,7 +99,7 @@ pub(crate) fn refuse(out: &mut BytesMut) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prepared::{Names, Statements};
+    use crate::prepared::Statements;
     use crate::session::batch::Reader;
     use crate::wire::head;
 
@@ -98,6 +108,8 @@ mod tests {
         build::message(&mut out, tag, |out| out.extend_from_slice(body));
         out.to_vec()
     }
+
+    const OVER: After = After { aborted: false, skipping: false };
 
     /// The tags of the answer, and what is left.
     fn answers(messages: &[Vec<u8>]) -> (String, After) {
@@ -116,7 +128,8 @@ mod tests {
             batch.add(kind, 0..message.len(), class);
         }
         let mut out = BytesMut::new();
-        let after = answer(&batch, &catalog, &mut out);
+        let after = answer(&batch, &catalog, &mut names, &mut out);
+        assert!(after == OVER || names.unnamed.is_none(), "what was refused left a statement");
         let (mut tags, mut rest) = (String::new(), &out[..]);
         while let Some(head) = head(rest).unwrap() {
             tags.push(head.tag as char);
@@ -129,7 +142,7 @@ mod tests {
     fn nothing_runs_until_the_client_ends_the_transaction() {
         let query = |sql: &str| message(b'Q', format!("{sql}\0").as_bytes());
         let lost = After { aborted: true, skipping: false };
-        let over = After { aborted: false, skipping: false };
+        let over = OVER;
         assert_eq!(answers(&[query("INSERT INTO t VALUES (1)")]), ("EZ".into(), lost));
         assert_eq!(answers(&[query("ROLLBACK TO SAVEPOINT a")]), ("EZ".into(), lost));
         assert_eq!(answers(&[query("COMMIT")]), ("CZ".into(), over));

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tiebeam_topology::Reads;
 use tokio::time::{sleep, timeout};
 
 use super::Session;
-use crate::pool::{Conn, GetError, Pool};
+use crate::pool::{Conn, GetError, POOL_WAIT_MAX, Pool};
 use crate::route::{Destination, Tried, route};
 use crate::server::ServerError;
 use crate::stats::{Count, Why};
@@ -50,7 +51,8 @@ impl Session {
             }
             let shared = self.worker.shared.clone();
             let may_wait = waited_until.is_none_or(|until| now < until);
-            let reads = shared.settings.reads;
+            // A SERIALIZABLE transaction cannot run on a standby, a single read included.
+            let reads = if self.key.serializable.get() { Reads::Primary } else { shared.settings.reads };
             let circle = &shared.circle;
             match route(read, reads, &snapshot, &self.floor, *tried, circle, may_wait, now) {
                 Destination::Primary(why) => return self.primary(why).await,
@@ -89,7 +91,8 @@ impl Session {
         if let Some(conn) = pool.idle(self.key.id) {
             return Ok(Some(conn));
         }
-        match self.get(pool).await? {
+        let within = self.worker.shared.settings.fresh_wait;
+        match self.get(pool, within).await? {
             Ok(conn) => Ok(Some(conn)),
             // Even "no such database" is not the last word: the replica may not have replayed that it exists.
             Err(error) => {
@@ -125,10 +128,10 @@ impl Session {
                 if let Some(conn) = pool.idle(self.key.id) {
                     return Ok(conn);
                 }
-                match self.get(pool).await? {
+                match self.get(pool, POOL_WAIT_MAX).await? {
                     Ok(conn) => return Ok(conn),
                     Err(GetError::Closed) => continue,
-                    Err(GetError::Full) => return Err(full(pool).into()),
+                    Err(error @ GetError::Full(_)) => return Err(full(pool, &error).into()),
                     Err(GetError::Server(ServerError::Refused(error))) if is_final(&error) => {
                         return Err(to_client(error).into());
                     }
@@ -158,9 +161,9 @@ impl Session {
         }
     }
 
-    pub(super) async fn get(&mut self, pool: &Rc<Pool>) -> Result<Result<Conn, GetError>, Stop> {
+    async fn get(&mut self, pool: &Rc<Pool>, within: Duration) -> Result<Result<Conn, GetError>, Stop> {
         let (pool, key, counters) = (pool.clone(), self.key.clone(), self.worker.counters.clone());
-        self.waiting(async move { pool.get(&key, &counters).await }).await
+        self.waiting(async move { pool.get(&key, &counters, within).await }).await
     }
 
     /// Runs `work` unless the client goes away or cancels.
@@ -231,8 +234,8 @@ fn to_client(error: SqlError) -> SqlError {
     SqlError { fatal: false, ..error }
 }
 
-fn full(pool: &Pool) -> SqlError {
-    let text = format!("all connections to {} stayed in use: {}", pool.target.node, GetError::Full);
+fn full(pool: &Pool, error: &GetError) -> SqlError {
+    let text = format!("all connections to {} stayed in use: {error}", pool.target.node);
     SqlError::error(state::TOO_MANY_CONNECTIONS, text)
         .hint("Nothing was done. Long transactions and pinned sessions hold connections; the bound is `pool_size` in [sql].")
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::deallocate::Deallocate;
 use crate::classify::{Class, Volatility};
-use crate::prepared::{NAMES_MAX, Names, Statement, Statements, class_of};
+use crate::prepared::{NAMED_BYTES_MAX, NAMES_MAX, Names, Statement, Statements, class_of};
 use crate::wire::error::{SqlError, state};
 use crate::wire::front::{self, About};
 use crate::wire::{HEAD_BYTES, WireError};
@@ -34,8 +34,10 @@ pub(crate) enum Kind {
     },
     Bind(Of),
     DescribeStatement(Of),
+    /// `closed`: what the session called so until now.
     CloseStatement {
-        named: bool,
+        name: Bytes,
+        closed: Option<Rc<Statement>>,
     },
     DescribePortal,
     ClosePortal,
@@ -43,6 +45,17 @@ pub(crate) enum Kind {
     Sync,
     Flush,
     FunctionCall,
+}
+
+impl Kind {
+    /// The session's names are as if this had not been read.
+    pub fn undo(&self, names: &mut Names) {
+        match self {
+            Self::Parse { name, statement, again: false } => names.undo(name, statement.id),
+            Self::CloseStatement { name, closed: Some(statement) } => names.define(name, statement.clone()),
+            _ => {}
+        }
+    }
 }
 
 /// Which statement a message is about.
@@ -117,6 +130,10 @@ pub(crate) struct Batch {
     pub len: usize,
     /// It ends with a Query, a function call or a Sync: nothing that follows belongs to it.
     pub complete: bool,
+    /// How many of `ops` went to the server, or were skipped.
+    fed: usize,
+    /// Bytes of it that are not in the client's buffer any more.
+    pub gone: usize,
 }
 
 impl Batch {
@@ -125,6 +142,43 @@ impl Batch {
         self.traits = Traits::default();
         self.len = 0;
         self.complete = false;
+        self.start_again();
+    }
+
+    /// Nothing of it was sent.
+    pub fn start_again(&mut self) {
+        (self.fed, self.gone) = (0, 0);
+    }
+
+    pub fn is_fed(&self) -> bool {
+        self.fed == self.ops.len()
+    }
+
+    /// The next message to be sent, and where it is in the client's buffer. There must be one.
+    pub fn take(&mut self) -> (&Kind, Range<usize>) {
+        let op = &self.ops[self.fed];
+        self.fed += 1;
+        (&op.kind, op.range.start - self.gone..op.range.end - self.gone)
+    }
+
+    /// Passes over all up to the next Sync, as the server does after an error. False if that is the next one.
+    pub fn skip(&mut self, names: &mut Names) -> bool {
+        let rest = &self.ops[self.fed..];
+        let n = rest.iter().position(|op| matches!(op.kind, Kind::Sync)).unwrap_or(rest.len());
+        rest[..n].iter().rev().for_each(|op| op.kind.undo(names));
+        self.fed += n;
+        n > 0
+    }
+
+    /// What was not sent yet will not be: the names are as if it had not been read.
+    pub fn undo(&mut self, names: &mut Names) {
+        self.ops[self.fed..].iter().rev().for_each(|op| op.kind.undo(names));
+        self.fed = self.ops.len();
+    }
+
+    /// Bytes at the front of the client's buffer that were sent or skipped.
+    pub fn fed_bytes(&self) -> usize {
+        self.fed.checked_sub(1).map_or(0, |last| self.ops[last].range.end - self.gone)
     }
 
     /// Nothing in it needs a server.
@@ -177,7 +231,9 @@ fn may_end(sql: &[u8]) -> bool {
 pub(crate) enum ReadError {
     #[error("{0}")]
     Wire(#[from] WireError),
-    #[error("the session has {NAMES_MAX} prepared statements, which is the most")]
+    #[error(
+        "the session has as many prepared statements as it may: {NAMES_MAX}, or {NAMED_BYTES_MAX} bytes of text"
+    )]
     Names,
 }
 
@@ -225,9 +281,8 @@ impl Reader<'_> {
             front::CLOSE => match front::about(tag, body)? {
                 About::Portal => (Kind::ClosePortal, None),
                 About::Statement(name) => {
-                    // A name that only a pinned connection has is closed there.
-                    let known = self.names.remove(name).is_some();
-                    (Kind::CloseStatement { named: known && !name.is_empty() }, None)
+                    let closed = self.names.remove(name);
+                    (Kind::CloseStatement { name: Bytes::copy_from_slice(name), closed }, None)
                 }
             },
             front::EXECUTE => (Kind::Execute, None),
@@ -251,7 +306,7 @@ impl Reader<'_> {
             // The same text again, as clients do that prepare for each use.
             Some(statement) if *statement.tail == *parse.tail => statement.clone(),
             _ if parse.name.is_empty() => self.statements.own(parse.tail, self.utf8, self.catalog),
-            _ if self.names.is_full() => return Err(ReadError::Names),
+            _ if self.names.is_full(parse.name.len() + parse.tail.len()) => return Err(ReadError::Names),
             _ => self.statements.shared(parse.tail, self.utf8, self.catalog),
         };
         self.names.define(parse.name, statement.clone());

@@ -57,6 +57,11 @@ impl Deallocate {
         matches!(self, Self::All)
     }
 
+    /// Its whole CommandComplete.
+    pub fn complete(&self) -> &'static [u8] {
+        if self.is_all() { b"C\0\0\0\x13DEALLOCATE ALL\0" } else { b"C\0\0\0\x0fDEALLOCATE\0" }
+    }
+
     /// Of its CommandComplete.
     pub fn tag(&self) -> &'static str {
         if self.is_all() { "DEALLOCATE ALL" } else { "DEALLOCATE" }

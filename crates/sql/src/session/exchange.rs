@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::expect::Expect;
-use self::expect::undo;
+use self::expect::{Undo, undo};
 use super::batch::{Kind, Of};
 use crate::prepared::{Kept, Names, Statement, is_reserved, server_name};
 use crate::wire::error::SqlError;
@@ -41,6 +41,10 @@ pub(crate) struct Exchange {
     /// A prepared statement does not fit its tables any more, or may not: who prepares the same text now must get
     /// another one.
     pub stale: bool,
+    /// DISCARD ALL was done since this was last cleared.
+    pub discarded: bool,
+    /// Statements that made room for others on the connection, since this was last cleared.
+    pub evicted: usize,
 }
 
 /// What came of the bytes of a server.
@@ -63,6 +67,8 @@ impl Default for Exchange {
             farewell: None,
             ready: false,
             stale: false,
+            discarded: false,
+            evicted: 0,
         }
     }
 }
@@ -122,7 +128,7 @@ impl Exchange {
     /// Forgets the connection with all that was under way: the names that would have come of it do not exist.
     pub fn abandon(&mut self, names: &mut Names) {
         let mut kept = Kept::default();
-        self.queue.drain(..).for_each(|expect| undo(expect, &mut kept, names));
+        self.queue.drain(..).rev().for_each(|expect| undo(expect, &mut kept, names));
         self.reset();
     }
 
@@ -134,12 +140,22 @@ impl Exchange {
             return;
         }
         match kind {
+            Kind::Deallocate(gone) if gone.is_ours() && self.open => {
+                // What came before it has no Sync: only the server can end that, and only then this is done.
+                self.open = false;
+                self.queue.push_back(Expect::Here { answer: gone.complete(), undo: None });
+                self.queue.push_back(Expect::Sync);
+                out.extend_from_slice(build::SYNC);
+                return;
+            }
             Kind::Deallocate(gone) if gone.is_ours() => {
                 self.queue.push_back(Expect::Deallocate(gone.tag()));
                 return;
             }
             Kind::Query(_) | Kind::Deallocate(_) | Kind::FunctionCall => {
                 kept.unnamed = None;
+                // It ends what came before it without a Sync.
+                self.open = false;
                 self.queue.push_back(Expect::Query);
             }
             Kind::Sync => {
@@ -186,23 +202,23 @@ impl Exchange {
                 };
                 return build::about_statement(out, front::DESCRIBE, &name);
             }
-            Kind::CloseStatement { named: true } => {
-                // Other sessions may use the statement: the connection keeps it.
+            Kind::CloseStatement { name, closed } => {
                 self.open = true;
-                self.queue.push_back(Expect::Here { answer: build::CLOSE_COMPLETE, undo: None });
-                return;
-            }
-            Kind::CloseStatement { named: false } => {
-                let given = &message[HEAD_BYTES + 1..message.len() - 1];
-                if given.is_empty() {
+                let undo = closed.as_ref().map(|statement| Undo::Closed(name.clone(), statement.clone()));
+                if !name.is_empty() && undo.is_some() {
+                    // Other sessions may use the statement: the connection keeps it.
+                    self.queue.push_back(Expect::Here { answer: build::CLOSE_COMPLETE, undo });
+                    return;
+                }
+                if name.is_empty() {
                     kept.unnamed = None;
                 }
-                self.open = true;
-                self.queue.push_back(Expect::Close);
-                return build::about_statement(out, front::CLOSE, &unknown(given));
+                // A name that only a pinned connection has is closed there.
+                self.queue.push_back(Expect::Close { undo });
+                return build::about_statement(out, front::CLOSE, &unknown(name));
             }
             Kind::DescribePortal => self.push_open(Expect::Describe),
-            Kind::ClosePortal => self.push_open(Expect::Close),
+            Kind::ClosePortal => self.push_open(Expect::Close { undo: None }),
             Kind::Execute => self.push_open(Expect::Execute),
         }
         out.extend_from_slice(message);
@@ -233,7 +249,7 @@ impl Exchange {
             self.queue.push_back(Expect::Parse { id: None, name: Some(Bytes::new()) });
             build::parse(out, statement.name.as_bytes(), &statement.tail);
         } else if kept.touch(id) {
-            let undo = Some((name.clone(), id));
+            let undo = Some(Undo::Prepared(name.clone(), id));
             self.queue.push_back(Expect::Here { answer: build::PARSE_COMPLETE, undo });
         } else {
             self.make_room(id, kept, out);
@@ -271,6 +287,7 @@ impl Exchange {
 
     fn make_room(&mut self, id: u64, kept: &mut Kept, out: &mut BytesMut) {
         if let Some(old) = kept.add(id) {
+            self.evicted += 1;
             self.queue.push_back(Expect::CloseOwn(old));
             build::about_statement(out, front::CLOSE, server_name(old).as_bytes());
         }
@@ -278,10 +295,7 @@ impl Exchange {
 
     /// Notes a message that is sent on as it comes, too large to be held.
     pub fn send_streamed(&mut self, expect: Expect) {
-        if self.skipping {
-            return;
-        }
-        self.open |= expect != Expect::Query;
+        self.open = expect != Expect::Query;
         self.queue.push_back(expect);
     }
 

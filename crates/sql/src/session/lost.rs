@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Buf;
 
-use super::batch::{Kind, Traits};
+use super::batch::Traits;
 use super::{Session, aborted};
 use crate::fresh::Floor;
 use crate::pool::Conn;
@@ -17,11 +17,7 @@ use crate::wire::{build, front, head};
 impl Session {
     /// Nothing of the batch was sent: the error is its answer.
     pub(super) fn refuse_batch(&mut self, error: &SqlError) {
-        for op in &self.batch.ops {
-            if let Kind::Parse { name, statement, again: false } = &op.kind {
-                self.names.undo(name, statement.id);
-            }
-        }
+        self.batch.undo(&mut self.names);
         error.write(&mut self.output);
         if self.batch.complete {
             build::ready(&mut self.output, b'I');
@@ -101,6 +97,8 @@ impl Session {
         // The rest of a message that was under way has nowhere to go.
         self.dropping = std::mem::take(&mut self.streaming);
         self.flight = Traits::default();
+        // What was read of a batch and not sent is in the input, and is read again.
+        self.batch.undo(&mut self.names);
         self.exchange.abandon(&mut self.names);
     }
 }

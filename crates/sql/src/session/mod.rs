@@ -8,11 +8,13 @@ mod acquire;
 mod batch;
 mod deallocate;
 mod exchange;
+mod feed;
 mod login;
 mod lost;
 mod pump;
 mod read;
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,7 @@ use bytes::{Buf, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use self::acquire::Stop;
 use self::batch::{Batch, ReadError, Traits};
@@ -64,11 +67,15 @@ struct Session {
     flight: Traits,
     /// Bytes at the front of `input` that were sent but could be sent again elsewhere.
     sent: usize,
+    /// All of the batch is still in `input`, and the client has seen nothing that came of it.
+    repeatable: bool,
     /// Bytes of a large message that are still to be sent on.
     streaming: usize,
     /// Bytes of a message that must all be here before it can be sent on.
     wanted: usize,
     pinned: bool,
+    /// The connection is to a replica that left the view: when it was last seen to live, and so much longer.
+    left: Option<Pin<Box<Sleep>>>,
     /// The client's transaction was lost; it has not ended it yet.
     aborted: bool,
     /// The client was not told yet why: the connection broke while it asked for nothing.
@@ -153,9 +160,11 @@ async fn serve(worker: Rc<Worker>, mut client: TcpStream, entered: &Entered) -> 
         batch: Batch::default(),
         flight: Traits::default(),
         sent: 0,
+        repeatable: false,
         streaming: 0,
         wanted: 0,
         pinned: false,
+        left: None,
         aborted: false,
         untold: None,
         skipping: false,
@@ -299,11 +308,12 @@ impl Session {
                     }
                     return Ok(());
                 }
+                End::Unsent => continue,
                 End::Elsewhere(error) if !repeated => {
                     tracing::debug!(%error, "a read is repeated on the primary");
                     repeated = true;
                 }
-                End::Broken(cause) if self.sent > 0 && !repeated && !self.pinned => {
+                End::Broken(cause) if self.repeatable && !repeated && !self.pinned => {
                     tracing::debug!(cause, "a read is repeated on the primary");
                     conn.pool().counters.errors.add(1);
                     repeated = true;
@@ -334,24 +344,27 @@ impl Session {
             self.worker.counters.count(Count::ReadsRepeated);
             self.output.clear();
             self.sent = 0;
+            self.batch.start_again();
         }
     }
 
     async fn on_connection(&mut self, conn: &mut Conn) -> End {
         self.exchange.reset();
+        self.left = self.has_left(conn).then(|| self.patience());
+        // What came while the connection was waited for counts now; later, something is under way.
+        self.handle.take(Signal::View);
+        if self.is_stranded(conn) {
+            return End::Unsent;
+        }
         if self.output.capacity() == 0 {
             self.output = self.worker.buffer();
         }
         self.handle.attached.replace(Some(conn.info.clone()));
-        let unread = !self.output.is_empty();
-        let end = match self.send_batch(conn) {
-            Ok(()) => {
-                if unread {
-                    // What the client has not read yet must not be dropped with a batch that is sent elsewhere.
-                    self.forget_sent();
-                }
-                self.pump(conn).await
-            }
+        self.flight.and(self.batch.traits);
+        // What the client has not read yet must not be dropped with a batch that is sent elsewhere.
+        self.repeatable = !self.batch.traits.uncertain && self.batch.complete && self.output.is_empty();
+        let end = match self.feed(conn) {
+            Ok(_) => self.pump(conn).await,
             Err(end) => end,
         };
         self.handle.attached.replace(None);

@@ -81,6 +81,11 @@ impl Session {
                 self.dropping = head.len;
                 continue;
             }
+            if copy {
+                // Sent along with the COPY it belongs to: no batch that a replica could do.
+                self.batch.complete = false;
+                return Ok(Some(Next::Batch));
+            }
             if head.tag == front::TERMINATE {
                 return Ok(Some(Next::Gone));
             }
@@ -128,6 +133,7 @@ impl Session {
         if let Some(error) = self.untold.take() {
             // Were this a COMMIT, "ROLLBACK" alone would be taken for success by clients that were told no error.
             error.write(&mut self.output);
+            self.batch.undo(&mut self.names);
             self.aborted = !self.batch.traits.ends;
             match self.batch.complete {
                 true => build::ready(&mut self.output, aborted::status(self.aborted)),
@@ -138,7 +144,7 @@ impl Session {
         if self.aborted {
             let snapshot = self.worker.snapshot();
             let catalog = snapshot.catalog(&self.key.database);
-            let after = aborted::answer(&self.batch, catalog, &mut self.output);
+            let after = aborted::answer(&self.batch, catalog, &mut self.names, &mut self.output);
             self.aborted = after.aborted;
             self.skipping = after.skipping;
             return true;

@@ -1,10 +1,14 @@
 //! Steps about a cluster that changes: no primary, another one, broken connections, the end of the router.
 
-use std::time::Duration;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tiebeam_sql::View;
 
-use super::World;
+use super::{World, target};
 use crate::common::eventually_async;
 
 pub fn writes_are_held(w: &World) {
@@ -46,6 +50,86 @@ pub fn a_full_queue_refuses(w: &World) {
     assert_eq!(w.ann("BEGIN; SELECT count(*) FROM held; COMMIT"), "5");
 }
 
+/// A server that lets everyone connect and never answers; it tells what clients of ours it had.
+struct Deaf {
+    address: SocketAddr,
+    heard: mpsc::Receiver<()>,
+}
+
+impl Deaf {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (say, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut start = [0; 64];
+                let n = stream.read(&mut start).unwrap_or(0);
+                kept.push(stream);
+                let ours = start[..n].windows(9).any(|part| part == b"user\0ann\0");
+                if ours && say.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { address, heard }
+    }
+}
+
+pub fn a_primary_that_hangs_is_left_for_the_next(w: &World) {
+    let now = w.now();
+    let deaf = Deaf::new();
+    w.run(async |c| {
+        c.batch_execute("CREATE TABLE waited(n int)").await.unwrap();
+        let hung = View { epoch: now.epoch.next(), primary: Some(target("c", deaf.address)), ..now.clone() };
+        w.publish(hung).await;
+        let start = Instant::now();
+        let back = async {
+            eventually_async("the router is at the door", async || deaf.heard.try_recv().is_ok()).await;
+            w.publish(View { epoch: now.epoch.next().next(), ..now.clone() }).await;
+            start.elapsed()
+        };
+        let (written, back) = tokio::join!(c.batch_execute("INSERT INTO waited VALUES (1)"), back);
+        written.unwrap();
+        let late = start.elapsed() - back;
+        assert!(late < Duration::from_secs(1), "{late:?} after the primary came back");
+        assert_eq!(c.query_one("SELECT count(*) FROM waited", &[]).await.unwrap().get::<_, i64>(0), 1);
+    });
+}
+
+pub fn a_replica_that_hangs_is_left(w: &World) {
+    let now = w.now();
+    w.run(async |c| {
+        // One that only lost its stream goes on to be used.
+        w.begin_on_replica(c).await;
+        w.publish(View { replicas: Vec::new(), epoch: now.epoch.next(), ..now.clone() }).await;
+        tokio::time::sleep(w.hold() + Duration::from_secs(1)).await;
+        c.batch_execute("SELECT 1").await.unwrap();
+        c.batch_execute("COMMIT").await.unwrap();
+        w.publish(View { epoch: now.epoch.next(), ..now.clone() }).await;
+
+        w.begin_on_replica(c).await;
+        // The client closes its statement by itself; that is over before the server hangs.
+        c.batch_execute("SELECT 1").await.unwrap();
+        w.replica.signal_all(Signal::STOP);
+        let gone = async {
+            eventually_async("the read is under way", async || {
+                w.stats().servers[&now.replicas[0].node].active > 0
+            })
+            .await;
+            w.publish(View { replicas: Vec::new(), epoch: now.epoch.next().next(), ..now.clone() }).await;
+        };
+        let (read, ()) = tokio::join!(c.batch_execute("SELECT 1"), gone);
+        w.replica.signal_all(Signal::CONT);
+        assert_eq!(read.unwrap_err().code().unwrap().code(), "08006");
+        c.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(c.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+        w.publish(View { epoch: now.epoch.next().next().next(), ..now }).await;
+    });
+}
+
 /// Ends the server processes of the user on the primary that run `query` or are in a transaction after it, once there
 /// are any.
 async fn end_backends(w: &World, query: &str) {
@@ -57,6 +141,8 @@ async fn end_backends(w: &World, query: &str) {
 
 pub fn broken_connections_are_told(w: &World) {
     w.ann("CREATE TABLE once(n int)");
+    let before = w.stats().counts;
+    let since = |name: &str| w.stats().counts[name] - before[name];
     w.run(async |c| {
         let write = "INSERT INTO once SELECT 1 FROM pg_sleep(20)";
         let (written, ()) = tokio::join!(c.batch_execute(write), end_backends(w, "INSERT INTO once"));
@@ -78,14 +164,12 @@ pub fn broken_connections_are_told(w: &World) {
         c.batch_execute("BEGIN").await.unwrap();
         c.batch_execute("INSERT INTO once VALUES (5)").await.unwrap();
         end_backends(w, "INSERT INTO once VALUES (5").await;
-        eventually_async("the router saw the break", async || w.stats().counts["broken_statements"] == 2)
-            .await;
+        eventually_async("the router saw the break", async || since("broken_statements") == 2).await;
         let late = c.batch_execute("COMMIT").await.unwrap_err();
         assert_eq!(late.code().unwrap().code(), "08006");
         assert_eq!(c.query_one("SELECT count(*) FROM once", &[]).await.unwrap().get::<_, i64>(0), 0);
     });
-    let stats = w.stats();
-    assert!(stats.counts["unknown_outcomes"] == 1 && stats.counts["broken_statements"] == 2, "{stats:#?}");
+    assert_eq!((since("unknown_outcomes"), since("broken_statements")), (1, 2));
 }
 
 /// Last, as the replica is gone then.
@@ -98,7 +182,7 @@ pub fn reads_survive_the_replica(w: &World) {
         for n in 0..200 {
             if n == 50 {
                 let pid = rustix::process::Pid::from_raw(pid).unwrap();
-                rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+                rustix::process::kill_process(pid, Signal::QUIT).unwrap();
             }
             assert_eq!(c.query(&statement, &[]).await.unwrap().len(), 2);
             tokio::time::sleep(Duration::from_millis(1)).await;

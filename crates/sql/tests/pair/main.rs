@@ -41,7 +41,7 @@ fn settings() -> Settings {
         node: "a".parse().unwrap(),
         listen: "127.0.0.1:0".parse().unwrap(),
         workers: 2,
-        hold: Duration::from_secs(5),
+        hold: Duration::from_secs(4),
         hold_queue: 4,
         fresh_wait: Duration::from_millis(100),
         pool_size: 10,
@@ -87,6 +87,10 @@ impl World {
 
     fn runtime(&self) -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    fn hold(&self) -> Duration {
+        settings().hold
     }
 
     fn now(&self) -> View {
@@ -177,6 +181,8 @@ fn through_the_router() {
         ("a primary that hangs", control::a_primary_that_hangs_holds_no_login_up),
         ("writes are held", failover::writes_are_held),
         ("a full queue refuses", failover::a_full_queue_refuses),
+        ("a primary that hangs is left", failover::a_primary_that_hangs_is_left_for_the_next),
+        ("a replica that hangs is left", failover::a_replica_that_hangs_is_left),
         ("broken connections", failover::broken_connections_are_told),
         ("reads survive the replica", failover::reads_survive_the_replica),
     ];

@@ -1,7 +1,7 @@
 //! Steps about prepared statements and about what only the primary can answer.
 
 use super::{World, psql_command};
-use crate::common::eventually_async;
+use crate::common::{PASSWORD, eventually_async};
 
 /// Runs SQL in one session by psql with this environment; the unaligned answers.
 pub fn session(w: &World, options: &str, statements: &[&str]) -> Result<String, String> {
@@ -77,6 +77,18 @@ pub fn what_a_replica_refuses_the_primary_does(w: &World) {
     assert_eq!(session(w, "", &["INSERT INTO fast VALUES (8)", "SELECT sum(n) FROM fast"]), Ok("15".into()));
     let serializable = "-c default_transaction_isolation=serializable";
     assert_eq!(session(w, serializable, &["SELECT 1"]), Ok("1".into()));
+    let whole = &["BEGIN READ ONLY", "SELECT 2", "COMMIT"];
+    assert_eq!(session(w, serializable, whole), Ok("2".into()));
+    w.primary.sql(&format!("CREATE ROLE bob LOGIN PASSWORD '{PASSWORD}'"));
+    w.primary.sql("ALTER ROLE bob SET default_transaction_isolation = serializable");
+    w.caught_up();
+    for _ in 0..4 {
+        let mut psql = psql_command(w.port(), "bob", "shop");
+        let output =
+            psql.args(["-c", whole[0], "-c", whole[1], "-c", "SHOW transaction_isolation", "-c", whole[2]]);
+        let output = output.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "2\nserializable\n");
+    }
     // What the primary refuses too is its own error, not one of the connection.
     w.ann("CREATE MATERIALIZED VIEW empty AS SELECT 1 AS n WITH NO DATA");
     w.run(async |c| {

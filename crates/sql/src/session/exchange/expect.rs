@@ -1,8 +1,10 @@
 //! The answers that a session waits for, and what is undone when one will not come. Sans I/O.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
-use crate::prepared::{Kept, Names};
+use crate::prepared::{Kept, Names, Statement};
 
 /// An answer that is to come.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,13 +21,15 @@ pub(crate) enum Expect {
     Bind,
     Describe,
     Execute,
-    Close,
+    Close {
+        undo: Option<Undo>,
+    },
     /// The router's own, of this statement; hidden.
     CloseOwn(u64),
     /// Given here, in its turn.
     Here {
         answer: &'static [u8],
-        undo: Option<(Bytes, u64)>,
+        undo: Option<Undo>,
     },
     /// Of a DEALLOCATE that no server needs to do: its tag. Given here, in its turn, with ReadyForQuery.
     Deallocate(&'static str),
@@ -33,7 +37,14 @@ pub(crate) enum Expect {
     CopyEnd,
 }
 
-/// A message that the server will not do.
+/// What became of a name of the session's, should it not become so after all.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Undo {
+    Prepared(Bytes, u64),
+    Closed(Bytes, Rc<Statement>),
+}
+
+/// A message that the server will not do. Of several the last is undone first.
 pub(super) fn undo(expect: Expect, kept: &mut Kept, names: &mut Names) {
     match expect {
         Expect::Parse { id: Some(id), name } => {
@@ -43,7 +54,10 @@ pub(super) fn undo(expect: Expect, kept: &mut Kept, names: &mut Names) {
             }
         }
         Expect::CloseOwn(id) => kept.keep(id),
-        Expect::Here { undo: Some((name, id)), .. } => names.undo(&name, id),
+        Expect::Here { undo: Some(undo), .. } | Expect::Close { undo: Some(undo) } => match undo {
+            Undo::Prepared(name, id) => names.undo(&name, id),
+            Undo::Closed(name, statement) => names.define(&name, statement),
+        },
         _ => {}
     }
 }

@@ -156,7 +156,7 @@ impl Exchange {
                 _ => return unexpected,
             },
             back::CLOSE_COMPLETE => match self.queue.front() {
-                Some(Expect::Close) => self.pop(),
+                Some(Expect::Close { .. }) => self.pop(),
                 Some(Expect::CloseOwn(_)) => {
                     self.pop();
                     return Ok(Show::No);
@@ -170,7 +170,8 @@ impl Exchange {
             back::ROW_DESCRIPTION | back::NO_DATA if self.queue.front() == Some(&Expect::Describe) => {
                 self.pop()
             }
-            back::COMPLETE if body == b"DEALLOCATE ALL\0" => {
+            back::COMPLETE if [&b"DEALLOCATE ALL\0"[..], b"DISCARD ALL\0"].contains(&body) => {
+                self.discarded |= body.starts_with(b"DISCARD");
                 *kept = Kept::default();
                 names.clear();
                 if self.queue.front() == Some(&Expect::Execute) {
@@ -230,15 +231,12 @@ impl Exchange {
         if matches!(self.queue.front(), Some(Expect::Query | Expect::Sync) | None) {
             return Show::Yes;
         }
-        while let Some(expect) = self.queue.front() {
-            if *expect == Expect::Sync {
-                return Show::Yes;
-            }
-            if let Some(expect) = self.queue.pop_front() {
-                undo(expect, kept, names);
-            }
-        }
-        self.skipping = true;
+        let sync = self.queue.iter().position(|expect| *expect == Expect::Sync);
+        let skipped = sync.unwrap_or(self.queue.len());
+        self.queue.drain(..skipped).rev().for_each(|expect| undo(expect, kept, names));
+        self.skipping = sync.is_none();
+        // A Query among what is skipped does not end it.
+        self.open |= self.skipping;
         Show::Yes
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::classify::{Class, Volatility};
-use crate::prepared::Statements;
+use crate::prepared::{PREPARED_MAX, Statements};
 use crate::session::batch::Reader;
 use crate::wire::head;
 
@@ -132,6 +132,111 @@ fn a_statement_is_prepared_where_it_is_missing_and_the_client_does_not_see_it() 
         assert_eq!(b.server(&answers, cut), "2DCZ");
         assert!(b.exchange.is_idle());
     }
+}
+
+/// A session that has prepared `s`, on a connection that has it.
+fn prepared() -> Bench {
+    let mut b = Bench::new();
+    b.client(&parse("s", "select 1"));
+    b.client(&sync());
+    assert_eq!(b.server(&[simple(b'1'), ready(b'I')], 1000), "1Z");
+    b.sent();
+    b
+}
+
+fn close(name: &str) -> Vec<u8> {
+    message(b'C', format!("S{name}\0").as_bytes())
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    message(b'Q', format!("{sql}\0").as_bytes())
+}
+
+#[test]
+fn a_close_that_is_skipped_closes_nothing() {
+    let mut b = prepared();
+    let of = |b: &Bench| b.names.get(b"s").map(|statement| statement.query().to_vec());
+    for messages in
+        [vec![parse("", "wrong"), close("s")], vec![parse("", "wrong"), close("s"), parse("s", "select 2")]]
+    {
+        for message in &messages {
+            b.client(message);
+        }
+        b.client(&sync());
+        assert_eq!(b.server(&[error("42601"), ready(b'I')], 1000), "EZ");
+        assert_eq!(of(&b).as_deref(), Some(&b"select 1"[..]));
+    }
+    b.client(&close("s"));
+    b.client(&sync());
+    assert_eq!(b.server(&[ready(b'I')], 1000), "3Z");
+    assert_eq!(of(&b), None);
+}
+
+#[test]
+fn a_query_ends_what_has_no_sync() {
+    let mut b = prepared();
+    b.client(&bind("s"));
+    b.client(&query("select 2"));
+    assert!(!b.exchange.is_idle());
+    let answers = [simple(b'2'), message(b'C', b"SELECT 1\0"), ready(b'I')];
+    assert_eq!(b.server(&answers, 1000), "2CZ");
+    assert!(b.exchange.is_idle());
+    // After an error the server skips the query, too, and waits for a Sync.
+    b.client(&bind("s"));
+    b.client(&query("select 2"));
+    assert_eq!(b.server(&[error("22P02")], 1000), "E");
+    assert!(!b.exchange.is_idle() && b.exchange.is_skipping());
+    b.client(&sync());
+    assert_eq!(b.server(&[ready(b'I')], 1000), "Z");
+    assert!(b.exchange.is_idle());
+    // What is deallocated here must not be told before what came before it is done.
+    b.sent();
+    b.client(&bind("s"));
+    b.client(&query("DEALLOCATE s"));
+    assert_eq!((b.sent().as_str(), b.to_client.len()), ("BS", 0));
+    assert_eq!(b.server(&[simple(b'2'), ready(b'I')], 1000), "2CZ");
+}
+
+#[test]
+fn discard_all_counts_when_it_is_done() {
+    let mut b = prepared();
+    b.client(&parse("", "DISCARD ALL"));
+    b.client(&bind(""));
+    b.client(&execute());
+    b.client(&sync());
+    assert_eq!(b.server(&[simple(b'1'), simple(b'2'), error("25001"), ready(b'I')], 1000), "12EZ");
+    assert!(b.names.get(b"s").is_some() && !b.exchange.discarded, "it was refused");
+    b.client(&bind(""));
+    b.client(&execute());
+    b.client(&sync());
+    let done = [simple(b'2'), message(b'C', b"DISCARD ALL\0"), ready(b'I')];
+    assert_eq!(b.server(&done, 1000), "2CZ");
+    assert!(b.names.get(b"s").is_none() && b.exchange.discarded);
+    b.sent();
+    b.client(&parse("s", "select 1"));
+    assert_eq!(b.sent(), "P", "the connection has none");
+}
+
+#[test]
+fn what_makes_room_is_counted() {
+    let mut b = Bench::new();
+    for n in 0..=PREPARED_MAX {
+        b.client(&parse(&format!("s{n}"), &format!("select {n}")));
+    }
+    assert_eq!(b.exchange.evicted, 1);
+}
+
+#[test]
+fn a_queue_is_full_at_its_bound() {
+    let mut b = Bench::new();
+    for _ in 1..QUEUE_MAX {
+        b.client(&sync());
+    }
+    assert!(!b.exchange.is_full());
+    b.client(&sync());
+    assert!(b.exchange.is_full());
+    b.server(&[ready(b'I')], 1000);
+    assert!(!b.exchange.is_full());
 }
 
 #[test]
