@@ -26,8 +26,9 @@ use crate::registers::{AppSecret, Init, Lease, SyncRegister, Vote, WalPoint, key
 /// A clean stop writes a checkpoint; on a slow disk that takes a while. Then the stop becomes an immediate one.
 const FAST_STOP: Duration = Duration::from_secs(30);
 
-/// After a long step has failed, the next one waits.
+/// After a long step has failed, the next one waits: each time longer, because a clone costs its source a checkpoint.
 const JOB_PAUSE: Duration = Duration::from_secs(2);
+const JOB_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// How a long step ended.
 #[derive(Debug)]
@@ -186,7 +187,7 @@ impl Context {
         self.data = None;
         match done {
             JobDone::Copied(events) => {
-                self.memory.quick_ends = 0;
+                (self.memory.quick_ends, self.job_failures) = (0, 0);
                 events.into_iter().for_each(|e| self.tell(e));
             }
             JobDone::PromotionCheckpointed { epoch } => {
@@ -196,7 +197,9 @@ impl Context {
             }
             JobDone::Checkpointed { names, at } => self.memory.in_force = Some((names, at)),
             JobDone::Failed { what, why, events } => {
-                self.memory.start_not_before = Moment::now() + JOB_PAUSE;
+                let pause = JOB_PAUSE * 2u32.pow(self.job_failures.min(4));
+                self.memory.start_not_before = Moment::now() + pause.min(JOB_PAUSE_MAX);
+                self.job_failures += 1;
                 events.into_iter().for_each(|e| self.tell(e));
                 self.tell(Event::Failed { node: self.me(), what, why });
             }

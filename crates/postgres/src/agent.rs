@@ -137,6 +137,8 @@ pub struct Context {
     /// `None`: to be looked at again.
     pub data: Option<Data>,
     pub job: Option<Job>,
+    /// How many long steps have failed in a row.
+    pub job_failures: u32,
     pub job_done: mpsc::Sender<JobDone>,
     pub promoting: Option<Epoch>,
     /// Why PostgreSQL was told to stop, for the event of its end.
@@ -148,6 +150,8 @@ pub struct Context {
     reporter: Reporter,
     /// Since when nobody accepts writes, and what was told about it.
     stopped: Option<(Moment, Option<String>)>,
+    /// That was told.
+    disk_full: bool,
 }
 
 impl Context {
@@ -192,6 +196,7 @@ impl Context {
             memory: Memory::default(),
             data: None,
             job: None,
+            job_failures: 0,
             job_done,
             promoting: None,
             stop_reason: None,
@@ -200,6 +205,7 @@ impl Context {
             lost: Some(lost),
             pushes: Some(pushes),
             stopped: None,
+            disk_full: false,
         })
     }
 
@@ -261,7 +267,7 @@ impl Context {
             return data.clone();
         }
         let Some(expected) = &init.system_identifier else {
-            // The identifier is in the ledger before a new database is put into place: this one is somebody's else.
+            // The identifier is in the ledger before a new database is put into place: this one is someone else's.
             return match self.paths.has_data() {
                 true => Data::Refused(format!(
                     "{} holds a database that the ledger does not know; it is left untouched. Restore the ledger, or move \
@@ -323,6 +329,15 @@ impl Context {
             }
             Push::Running(_) => {}
             Push::Gone => self.control = None,
+        }
+    }
+
+    /// Tells that the disk is full, and that it is not any more: PostgreSQL says it only in its log and to its clients.
+    fn note_disk(&mut self) {
+        let full = self.paths.full_disk();
+        if full.is_some() != self.disk_full {
+            self.disk_full = full.is_some();
+            self.tell(Event::Disk { node: self.settings.node.clone(), full });
         }
     }
 
@@ -394,6 +409,7 @@ async fn round(cx: &mut Context, begun: &mut bool, show: &watch::Sender<Arc<Stat
         cx.tell(Event::Started { node: cx.settings.node.clone(), pid, adopted: true });
     }
     *begun = true;
+    cx.note_disk();
     let mut plan = plan(&world, &cx.policy, Moment::now());
     cx.note_stopped(&mut plan);
     let announced =

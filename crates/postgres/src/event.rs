@@ -82,6 +82,11 @@ pub enum Event {
         what: String,
         why: String,
     },
+    /// The disk of the data is full, in words that say where; `None`: there is room again.
+    Disk {
+        node: NodeName,
+        full: Option<String>,
+    },
     /// Nobody can be promoted.
     Stopped {
         why: String,
@@ -97,6 +102,7 @@ impl Event {
             | Self::Following { .. }
             | Self::Rewound { .. }
             | Self::Cloned { .. }
+            | Self::Disk { full: None, .. }
             | Self::SyncSet { alone: false, .. } => Level::Info,
             Self::Exited { .. }
             | Self::BecamePrimary { .. }
@@ -104,7 +110,9 @@ impl Event {
             | Self::ForkKept { .. }
             | Self::Failed { .. }
             | Self::SyncSet { alone: true, .. } => Level::Warning,
-            Self::LostLease { .. } | Self::Stopped { .. } => Level::Critical,
+            Self::LostLease { .. } | Self::Stopped { .. } | Self::Disk { full: Some(_), .. } => {
+                Level::Critical
+            }
         }
     }
 }
@@ -152,6 +160,10 @@ impl fmt::Display for Event {
             Self::Rewound { node, from } => write!(f, "{node} was rewound to the history of {from}"),
             Self::Cloned { node, from } => write!(f, "{node} was cloned from {from}"),
             Self::Failed { node, what, why } => write!(f, "{node} could not {what}: {why}"),
+            Self::Disk { node, full: Some(full) } => {
+                write!(f, "{node}: {full}; PostgreSQL there refuses what does not fit")
+            }
+            Self::Disk { node, full: None } => write!(f, "{node}: there is room on the disk again"),
             Self::Stopped { why } => write!(f, "no node accepts writes: {why}"),
         }
     }

@@ -242,3 +242,77 @@ async fn a_returning_primary_with_a_fork_is_rewound() {
     assert_eq!(mine.get::<_, i64>(0), 0, "what only a had is in the fork, not in the database");
     cluster.stop_all().await;
 }
+
+/// A small file system of its own, as a disk that can be filled.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &std::path::Path, size: &str) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let options = format!("size={size},mode=755");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at);
+        assert!(mount.status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The disk of the primary fills up: it says so and stops acknowledging, another takes over with every row; when there is
+/// room again it comes back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_moves_the_primary_and_harms_nothing() {
+    // SAFETY: no arguments, cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("only root can mount a small disk: not tested");
+        return;
+    }
+    let mut cluster = Cluster::new(&["a", "b", "c"], Durability::Quorum);
+    let a = node("a");
+    let data = cluster.nodes[&a].settings.data.clone();
+    let _disk = SmallDisk::mount(&data, "400m");
+    cluster.start_all().await;
+    let mut events = cluster.nodes[&a].agent.as_ref().unwrap().events().unwrap();
+    cluster.until("the cluster is made", LONG, settled(3)).await;
+    let admin = cluster.connect(&a).await.unwrap();
+    admin.batch_execute("CREATE TABLE rows (n bigint); INSERT INTO rows VALUES (0)").await.unwrap();
+    let fill = data.join("fill");
+    let mut filler = std::fs::File::create(&fill).unwrap();
+    let zeros = vec![0; 1 << 20];
+    while std::io::Write::write_all(&mut filler, &zeros).is_ok() {}
+    drop(filler);
+    // A row fits into its page; a megabyte of log each soon needs a new segment, without which PostgreSQL ends.
+    let mut rows = vec![0];
+    for n in 1..100 {
+        let write = format!(
+            "INSERT INTO rows VALUES ({n}); SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))"
+        );
+        if admin.batch_execute(&write).await.is_err() {
+            break;
+        }
+        rows.push(n);
+    }
+    assert!(rows.len() < 100, "the disk was never full");
+    let moved =
+        |_: &NodeName, s: &tiebeam_postgres::State| s.primary.as_ref().is_some_and(|p| *p != node("a"));
+    cluster.until("another is primary", LONG, moved).await;
+    check_rows(&cluster, &rows).await;
+    std::fs::remove_file(&fill).unwrap();
+    cluster.until("a is back", LONG, settled(3)).await;
+    check_rows(&cluster, &rows).await;
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        told.push(event.to_string());
+    }
+    let says = |what: &str| told.iter().any(|t| t.contains(what));
+    assert!(
+        says("is full (0 MiB left): make room there") && says("there is room on the disk again"),
+        "{told:#?}"
+    );
+    cluster.stop_all().await;
+}

@@ -36,6 +36,9 @@ pub const KILL_BEFORE: Duration = Duration::from_millis(150);
 /// How long an immediate stop may take before it becomes a kill.
 pub const IMMEDIATE_STOP: Duration = Duration::from_millis(500);
 
+/// How long a command may take to end when the guard itself ends; then it is killed.
+pub const LEAVE_TIME: Duration = Duration::from_secs(5);
+
 /// Connections at once: the agent uses two; more are closed.
 pub const CLIENTS_MAX: usize = 4;
 

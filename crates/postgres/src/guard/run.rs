@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::child::{self, Command};
 use super::wire::{self, Exit, GuardState, LINE_MAX_BYTES, Line, Request, Stop};
-use super::{CLIENTS_MAX, IMMEDIATE_STOP, KILL_BEFORE, Options, QUIT_BEFORE};
+use super::{CLIENTS_MAX, IMMEDIATE_STOP, KILL_BEFORE, LEAVE_TIME, Options, QUIT_BEFORE};
 
 /// Between two rounds of SIGKILL.
 const KILL_EVERY_MS: u64 = 3;
@@ -179,10 +179,11 @@ impl Guard {
     }
 
     /// Stops the command as it would be stopped by hand, then ends.
-    fn leave(&mut self, _now: u64) {
+    fn leave(&mut self, now: u64) {
         self.leaving = true;
         if let (Stage::Running, Some(pid)) = (self.stage, self.child) {
             child::signal(pid, libc::SIGINT);
+            self.stage = Stage::Quitting { kill_at: now + ms(LEAVE_TIME) };
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tiebeam_topology::Moment;
 use tokio::sync::mpsc;
 
+use super::LEAVE_TIME;
 use super::client::{GuardClient, Push};
 use super::wire::{Exit, Request, Stop};
 
@@ -194,6 +195,18 @@ async fn a_guard_without_agents_ends_after_its_linger() {
     bed.client = connect(other.path()).await.0;
     bed.guard_ends().await;
     assert!(!alive(pids[0]));
+}
+
+#[tokio::test]
+async fn a_guard_that_ends_does_not_wait_for_ever() {
+    let mut bed = Bed::new(STUBBORN, &[]).await;
+    let pids = bed.start(3).await;
+    let start = Instant::now();
+    // SAFETY: the guard that this test started.
+    unsafe { libc::kill(bed.guard.id() as i32, libc::SIGTERM) };
+    bed.guard_ends().await;
+    assert!(pids.iter().all(|p| !alive(*p)));
+    assert!(start.elapsed() >= LEAVE_TIME, "it was given its time");
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use crate::settings::{Owner, Settings};
 /// `sockaddr_un` holds 107 bytes, and PostgreSQL adds `/pg/.s.PGSQL.65535`.
 const RUN_MAX_BYTES: usize = 88;
 
+/// With less space than this PostgreSQL cannot make its next log segments.
+const FULL_BYTES: u64 = 64 << 20;
+
 /// The places of one instance.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -118,6 +121,15 @@ impl Paths {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
             _ => sync_parent(path),
         }
+    }
+
+    /// That the disk is full, for people, if it is.
+    pub fn full_disk(&self) -> Option<String> {
+        let disk = rustix::fs::statvfs(&self.root).ok()?;
+        let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+        (left < FULL_BYTES).then(|| {
+            format!("the disk of {} is full ({} MiB left): make room there", self.root.display(), left >> 20)
+        })
     }
 
     /// Whether there is a data directory that may be started: whole, and not half rewound.
