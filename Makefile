@@ -17,18 +17,18 @@ test: lint ## everything that must be true before a change lands
 	scripts/test
 
 lint: ## format, clippy with warnings denied, the rules of the house, licences of what we depend on
+	@scripts/need rustfmt clippy clang
 	cargo fmt --all --check
-	@scripts/need clang
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo xtask tidy
 	@scripts/licences
 
 drills: ## ten times in a row every fault of the demo, one receipt each
-	@scripts/need postgresql
+	@scripts/need postgresql python3
 	cargo build --release --bin tiebeam
 	scripts/drills 10
 
 bench: ## the figures of docs/performance.md
-	@scripts/need postgresql
+	@scripts/need postgresql python3
 	cargo build --release --bin tiebeam
 	scripts/bench
