@@ -15,6 +15,8 @@ use crate::Peer as Node;
 use crate::disk::Change;
 use crate::disk::gate::{self, Gate};
 use crate::raft::{LogEntry, LogId, Vote};
+use crate::state::Proposal;
+use crate::wire::message::Refusal;
 
 /// A node that reaches no other, so that no peer's certificate matters. All of `voters` vote.
 fn settings(data: &std::path::Path, voters: &[&str]) -> Settings {
@@ -82,7 +84,13 @@ async fn a_leader_with_a_hung_disk_is_none_and_leads_again_when_it_answers() {
 
     gate.shut(false);
     status(&node, "its disk answers", |s| s.leader.is_some() && s.quorum && s.trouble.is_none()).await;
+    // What was unknown is settled by this: it happened before or never will.
     node.transact(put("after")).await.unwrap();
+    for _ in 0..20 {
+        let entry = node.get(&"k".parse().unwrap(), Read::Linear).await.unwrap().unwrap();
+        assert_eq!(entry.value, b"after");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     node.shutdown().await;
 }
 
@@ -137,4 +145,71 @@ async fn a_new_voter_votes_for_nobody_but_who_begins_the_cluster_and_follows_nob
     let again = start(&directory, &["a", "b", "c"], gate).await;
     again.core.may_vote(&c, &request(9), false).await.unwrap();
     again.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_proposals_than_wait_are_refused_as_certainly_not_done() {
+    let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
+    let node = start(&directory, &["b"], gate.clone()).await;
+    status(&node, "it leads", |s| s.leader.is_some()).await;
+    gate.shut(true);
+    let mut calls = tokio::task::JoinSet::new();
+    // One batch is with the disk, the next may be gathered, and then the queue fills.
+    let many = propose::PROPOSALS_MAX + 2 * propose::BATCH_MAX + 1;
+    for _ in 0..many {
+        let core = node.core.clone();
+        let proposal = Proposal { request: None, command: Command::Grant { ttl_ms: 1000 } };
+        calls.spawn(async move { core.hand(proposal).await });
+    }
+    assert_eq!(calls.join_next().await.unwrap().unwrap(), Err(Refusal::Busy));
+    gate.shut(false);
+    let mut granted = 0;
+    while let Some(answer) = calls.join_next().await {
+        match answer.unwrap() {
+            Ok(Answer::Granted(_)) => granted += 1,
+            Err(Refusal::Busy) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(granted >= propose::PROPOSALS_MAX, "{granted}");
+    assert_eq!(node.core.applied.read().leases().count(), granted);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_lasts_a_day_at_most_and_many_end_together() {
+    let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
+    let node = start(&directory, &["b"], gate).await;
+    status(&node, "it leads", |s| s.leader.is_some()).await;
+    let lease = node.grant(Duration::from_secs(10 * 24 * 3600)).await.unwrap();
+    let ttl_ms = node.core.applied.read().leases().find(|(id, _)| *id == lease).unwrap().1.ttl_ms;
+    assert_eq!(ttl_ms, LEASE_MAX_MS);
+    let fsyncs = || node.status().counters.fsyncs;
+    for _ in 0..40 {
+        node.grant(Duration::from_millis(1)).await.unwrap();
+    }
+    let before = fsyncs();
+    status(&node, "all but the long one are over", |s| s.counters.leases_ended == 40).await;
+    assert!(fsyncs() - before < 40, "{} entries for what fits into a few", fsyncs() - before);
+    node.shutdown().await;
+}
+
+/// openraft counts entries only, and few of them may be large.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_bounded_by_bytes_too() {
+    let directory = TempDir::new().unwrap();
+    let mut settings = settings(&directory.path().join("ledger"), &["b"]);
+    settings.limits.snapshot_bytes = 1 << 20;
+    let listener = TcpListener::bind(settings.listen).await.unwrap();
+    let node = Embedded::open_on(settings, listener).await.unwrap();
+    status(&node, "it leads", |s| s.leader.is_some()).await;
+    for i in 0..40 {
+        let put = Txn::put("k".parse().unwrap(), vec![i; 100 << 10]);
+        node.transact(put).await.unwrap();
+    }
+    status(&node, "the log is short again", |_| node.core.disk.log_bytes() <= 1 << 20).await;
+    let entries = node.core.disk.ends();
+    assert!(entries.purged.is_some_and(|purged| purged.index > 20), "{entries:?}");
+    assert_eq!(node.get(&"k".parse().unwrap(), Read::Linear).await.unwrap().unwrap().value[0], 39);
+    node.shutdown().await;
 }

@@ -1,6 +1,6 @@
 //! The embedded ledger of this node: opens the parts, ties them together, closes them. The daemon calls it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,8 +27,7 @@ use crate::wire::network::Network;
 use crate::wire::peer::{Peer, Target};
 use crate::wire::server::Server;
 use crate::{
-    Entry, Key, LeaseId, Listing, Op, OpenError, Outcome, Read, Settings, Status, Store, StoreError, Txn,
-    Watch,
+    Entry, Key, LeaseId, Listing, OpenError, Outcome, Read, Settings, Status, Store, StoreError, Txn, Watch,
 };
 use crate::{propose, recovery, upkeep};
 
@@ -143,28 +142,6 @@ impl Embedded {
         let _ = tokio::task::spawn_blocking(move || disk.close()).await;
     }
 
-    fn check(&self, txn: &Txn) -> Result<(), StoreError> {
-        let limits = &self.core.settings.limits;
-        let steps = txn.compare.len() + txn.then.len();
-        if steps > limits.txn_steps {
-            return Err(StoreError::TooLarge {
-                what: "a transaction (counted in steps)",
-                bytes: steps,
-                max_bytes: limits.txn_steps,
-            });
-        }
-        let of = |op: &Op| match op {
-            Op::Put { key, value, .. } => key.as_str().len() + value.len(),
-            Op::Delete { key } => key.as_str().len(),
-            Op::DeletePrefix { prefix } => prefix.len(),
-        };
-        let bytes = txn.then.iter().map(of).sum();
-        if bytes > limits.txn_bytes {
-            return Err(StoreError::TooLarge { what: "a transaction", bytes, max_bytes: limits.txn_bytes });
-        }
-        Ok(())
-    }
-
     async fn fresh(&self, read: Read) -> Result<(), StoreError> {
         match read {
             Read::Local => Ok(()),
@@ -198,7 +175,7 @@ impl Store for Embedded {
     }
 
     async fn transact(&self, txn: Txn) -> Result<Outcome, StoreError> {
-        self.check(&txn)?;
+        self.core.settings.limits.check(&txn)?;
         match self.core.propose(Command::Transact(txn)).await? {
             Answer::Transacted(outcome) => Ok(outcome),
             other => Err(unexpected(other)),
@@ -256,7 +233,8 @@ fn serve(core: &Arc<Core>, listener: TcpListener) {
         connections_max: core.settings.limits.connections,
         handler: Arc::new(desk),
         tally: core.tally.clone(),
-        connected: Mutex::default(),
+        connected: Mutex::new(Some(HashMap::new())),
+        refusals: Mutex::default(),
     });
     tokio::spawn(server.run(listener, core.stopping()));
 }

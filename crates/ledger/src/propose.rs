@@ -15,15 +15,22 @@ use crate::StoreError;
 use crate::core::{Core, Lead};
 use crate::raft::{Answers, Batch};
 use crate::state::{Answer, Command, Proposal, STORE_MAX_BYTES};
+use crate::wire::frame::FRAME_MAX_BYTES;
 use crate::wire::message::{Ask, Refusal, Reply};
 use crate::wire::peer::CallError;
 
 /// Proposals that wait for the leader's log.
 pub(crate) const PROPOSALS_MAX: usize = 1024;
 /// Most proposals in one entry of the log.
-const BATCH_MAX: usize = 128;
-/// Bytes of values after which an entry takes no further proposal.
+pub(crate) const BATCH_MAX: usize = 128;
+/// Encoded bytes after which an entry takes no further proposal.
 const BATCH_BYTES: usize = 1 << 20;
+/// Encoded bytes of the largest transaction that any setting may allow.
+pub(crate) const PROPOSAL_MAX_BYTES: usize = 8 << 20;
+/// For whose request each proposal is, and what else is in a message of one entry.
+const AROUND_MAX_BYTES: usize = 64 << 10;
+/// An entry that cannot be sent would stop the log for ever.
+const _: () = assert!(BATCH_BYTES + PROPOSAL_MAX_BYTES + AROUND_MAX_BYTES <= FRAME_MAX_BYTES);
 
 /// A proposal at the leader, and where its answer goes.
 #[derive(Debug)]
@@ -96,6 +103,14 @@ impl Core {
                 Ok(Answer::Stale { .. }) => return Err(StoreError::unknown(Duration::ZERO)),
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Unclear) => self.look_again().await,
+                Err(Refusal::TooLarge { bytes, max_bytes }) => {
+                    trace.sent = before;
+                    return Err(StoreError::TooLarge {
+                        what: "a transaction, by the leader's file,",
+                        bytes,
+                        max_bytes,
+                    });
+                }
                 Err(refusal) => {
                     trace.sent = before;
                     trace.detail = match refusal {
@@ -124,10 +139,15 @@ impl Core {
         }
     }
 
-    /// Into this node's log, if it leads.
+    /// Into this node's log, if it leads. What comes from another node keeps this node's limits too.
     pub async fn hand(&self, proposal: Proposal) -> Result<Answer, Refusal> {
         if self.lead() != Lead::Here {
             return Err(Refusal::NotLeader);
+        }
+        if let Command::Transact(txn) = &proposal.command
+            && let Err(StoreError::TooLarge { bytes, max_bytes, .. }) = self.settings.limits.check(txn)
+        {
+            return Err(Refusal::TooLarge { bytes, max_bytes });
         }
         let (answer, result) = oneshot::channel();
         self.proposals.try_send(Handed { proposal, answer }).map_err(|_| Refusal::Busy)?;
@@ -190,16 +210,16 @@ fn batch_length(waiting: &[Handed]) -> usize {
     let mut bytes = 0;
     let fits = |handed: &&Handed| {
         let fits = bytes < BATCH_BYTES;
-        bytes += weight(&handed.proposal.command);
+        bytes += encoded_bytes(&handed.proposal);
         fits
     };
     waiting.iter().take_while(fits).count()
 }
 
-fn weight(command: &Command) -> usize {
-    let Command::Transact(txn) = command else { return 0 };
-    let of = |op: &crate::Op| if let crate::Op::Put { value, .. } = op { value.len() } else { 0 };
-    txn.then.iter().map(of).sum()
+/// How many bytes `value` has in the log and on its way to a peer.
+pub(crate) fn encoded_bytes(value: &impl serde::Serialize) -> usize {
+    // Our own types can be encoded; what cannot be is not let in.
+    postcard::experimental::serialized_size(value).unwrap_or(usize::MAX)
 }
 
 /// An answer of the state as the caller hears it.
@@ -212,5 +232,75 @@ fn settle(answer: Answer) -> Result<Answer, StoreError> {
             max_bytes: STORE_MAX_BYTES,
         }),
         answer => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::LogEntry;
+    use crate::settings::Limits;
+    use crate::state::RequestId;
+    use crate::wire::frame;
+    use crate::{Compare, KEY_MAX_BYTES, Key, Op, Txn};
+
+    fn handed(txn: Txn) -> Handed {
+        let node = "n".repeat(32).parse().unwrap();
+        let request = RequestId { node, session: u64::MAX, number: u64::MAX, settled: u64::MAX };
+        let proposal = Proposal { request: Some(request), command: Command::Transact(txn) };
+        Handed { proposal, answer: oneshot::channel().0 }
+    }
+
+    fn put(bytes: usize) -> Txn {
+        Txn::put("k".parse().unwrap(), vec![0; bytes])
+    }
+
+    /// The largest message of one entry that `waiting` may become.
+    fn message_bytes(waiting: Vec<Handed>) -> usize {
+        let batch = Batch(waiting.into_iter().map(|handed| handed.proposal).collect());
+        let id = crate::raft::LogId::new(crate::raft::LeaderId::new(u64::MAX, Default::default()), u64::MAX);
+        let entries = vec![LogEntry { log_id: id, payload: openraft::EntryPayload::Normal(batch) }];
+        let vote = crate::raft::Vote::new(u64::MAX, Default::default());
+        let request = openraft::raft::AppendEntriesRequest {
+            vote,
+            prev_log_id: Some(id),
+            leader_commit: Some(id),
+            entries,
+        };
+        frame::encode(0, &Ask::Append(request)).unwrap().len()
+    }
+
+    #[test]
+    fn whatever_is_let_in_fits_into_a_message() {
+        let limits = Limits { txn_bytes: PROPOSAL_MAX_BYTES, ..Limits::default() };
+        let largest = PROPOSAL_MAX_BYTES - encoded_bytes(&put(0)) - 3;
+        limits.check(&put(largest)).unwrap();
+        assert_eq!(encoded_bytes(&put(largest)), PROPOSAL_MAX_BYTES);
+        let error = limits.check(&put(largest + 1)).unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { what: "a transaction", .. }), "{error}");
+        // A batch that is all but full, and then the largest transaction.
+        let mut waiting: Vec<_> = (0..BATCH_MAX - 1).map(|_| handed(put(8100))).collect();
+        waiting.push(handed(put(largest)));
+        assert_eq!(batch_length(&waiting), BATCH_MAX);
+        let bytes = message_bytes(waiting);
+        assert!(bytes > PROPOSAL_MAX_BYTES + BATCH_BYTES * 9 / 10 && bytes <= FRAME_MAX_BYTES, "{bytes}");
+    }
+
+    #[test]
+    fn keys_conditions_and_prefixes_weigh_too() {
+        let key: Key = "k".repeat(KEY_MAX_BYTES).parse().unwrap();
+        let steps = Limits::default().txn_steps;
+        let conditions = Txn { compare: vec![Compare::Absent { key: key.clone() }; steps], then: vec![] };
+        let deletes = Txn { compare: vec![], then: vec![Op::Delete { key }; steps] };
+        let prefix = Op::DeletePrefix { prefix: "p".repeat(1 << 18) };
+        for txn in [conditions, deletes, Txn::default().and(prefix)] {
+            Limits::default().check(&txn).unwrap();
+            let waiting: Vec<_> = (0..BATCH_MAX).map(|_| handed(txn.clone())).collect();
+            let length = batch_length(&waiting);
+            assert!(length < 10, "{length}");
+            assert!(message_bytes(waiting.into_iter().take(length).collect()) < BATCH_BYTES * 2);
+        }
+        let long = Txn::default().and(Op::DeletePrefix { prefix: "p".repeat(1 << 20) });
+        assert!(matches!(Limits::default().check(&long), Err(StoreError::TooLarge { .. })));
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tiebeam_topology::{ClusterName, NodeName};
 
-use crate::OpenError;
+use crate::propose::{PROPOSAL_MAX_BYTES, encoded_bytes};
+use crate::{OpenError, StoreError, Txn};
 
 /// What [`crate::Embedded::open`] takes.
 #[derive(Clone)]
@@ -63,7 +64,8 @@ impl Timing {
 /// Every bound of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the keys and values of one transaction.
+    /// Bytes of one transaction as it is stored: its conditions, its keys and its values. At most 8 MiB, so that it can
+    /// be sent.
     pub txn_bytes: usize,
     /// Compares and steps of one transaction.
     pub txn_steps: usize,
@@ -87,6 +89,25 @@ impl Default for Limits {
             snapshot_entries: 4096,
             snapshot_bytes: 64 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// Refuses a transaction that is too large, by name.
+    pub(crate) fn check(&self, txn: &Txn) -> Result<(), StoreError> {
+        let steps = txn.compare.len() + txn.then.len();
+        if steps > self.txn_steps {
+            return Err(StoreError::TooLarge {
+                what: "a transaction (counted in steps)",
+                bytes: steps,
+                max_bytes: self.txn_steps,
+            });
+        }
+        let bytes = encoded_bytes(txn);
+        if bytes > self.txn_bytes {
+            return Err(StoreError::TooLarge { what: "a transaction", bytes, max_bytes: self.txn_bytes });
+        }
+        Ok(())
     }
 }
 
@@ -134,6 +155,12 @@ impl Settings {
             || self.timing.election_ms.is_empty()
         {
             return wrong(format!("{:?}: elections must take longer than a heartbeat", self.timing));
+        }
+        if self.limits.txn_bytes > PROPOSAL_MAX_BYTES {
+            return wrong(format!(
+                "transactions of {} bytes cannot be sent, at most {PROPOSAL_MAX_BYTES}",
+                self.limits.txn_bytes
+            ));
         }
         for (name, peer) in &self.peers {
             if rustls::pki_types::ServerName::try_from(peer.identity.as_str()).is_err() {

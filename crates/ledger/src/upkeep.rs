@@ -9,18 +9,21 @@ use openraft::EmptyNode;
 use openraft::error::Fatal;
 use tiebeam_topology::{Moment, NodeName};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::core::{CONFIRMED_TIME, Core, Lead};
 use crate::disk::{Change, Standing};
 use crate::expiry::Expiry;
 use crate::raft::Id;
-use crate::state::{Command, Proposal};
+use crate::state::{Answer, Command, Proposal};
 use crate::wire::message::{Ask, Pulse, Reply};
 use crate::{Revision, Status};
 
 const PULSE_EVERY: Duration = Duration::from_millis(250);
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
+/// Leases that are ended at once; the others' turn comes next.
+const EXPIRIES_AT_ONCE: usize = 256;
 const BOUND_LOG_EVERY: Duration = Duration::from_millis(500);
 /// Between two attempts to begin the cluster.
 const BEGIN_EVERY: Duration = Duration::from_millis(100);
@@ -108,10 +111,18 @@ pub(crate) async fn end_leases(core: Arc<Core>) {
         tokio::time::sleep(EXPIRY_EVERY).await;
         let term = (core.lead() == Lead::Here).then(|| core.raft.metrics().borrow().current_term);
         let due = expiry.due(term, core.applied.read().leases(), Moment::now());
-        for (lease, renewals) in due {
-            let proposal = Proposal { request: None, command: Command::Expire { lease, renewals } };
-            let ended = tokio::time::timeout(core.settings.call_timeout, core.hand(proposal)).await;
-            if matches!(ended, Ok(Ok(crate::state::Answer::Ended))) {
+        // Together, so that one entry of the log takes many.
+        let mut ending = JoinSet::new();
+        for (lease, renewals) in due.into_iter().take(EXPIRIES_AT_ONCE) {
+            let core = core.clone();
+            ending.spawn(async move {
+                let proposal = Proposal { request: None, command: Command::Expire { lease, renewals } };
+                let ended = tokio::time::timeout(core.settings.call_timeout, core.hand(proposal)).await;
+                matches!(ended, Ok(Ok(Answer::Ended))).then_some(lease)
+            });
+        }
+        while let Some(ended) = ending.join_next().await {
+            if let Ok(Some(lease)) = ended {
                 core.tally.leases_ended.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(%lease, "a lease was not kept; it and its keys are gone");
             }

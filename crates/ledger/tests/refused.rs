@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use support::{Authority, Cluster, identity, name, status};
 use tiebeam_ledger::{Embedded, OpenError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 /// The first frame of a peer, as bytes: the protocol, then three names behind their lengths.
@@ -31,6 +31,10 @@ fn hello(protocol: u8, names: [&str; 3]) -> Vec<u8> {
 /// Connects as somebody; gives all that the node said, or how the connection broke.
 async fn knock(cluster: &Cluster, tls: ClientConfig, hello: &[u8]) -> Result<String, String> {
     let stream = TcpStream::connect(cluster.address("a")).await.unwrap();
+    knock_on(stream, tls, hello).await
+}
+
+async fn knock_on(stream: TcpStream, tls: ClientConfig, hello: &[u8]) -> Result<String, String> {
     let server = ServerName::try_from(identity(&name("a"))).unwrap();
     let talk = async {
         let mut stream = TlsConnector::from(Arc::new(tls)).connect(server, stream).await?;
@@ -100,7 +104,8 @@ async fn only_nodes_of_the_cluster_are_let_in() {
         status(&node, what, |s| s.counters.refused == refused as u64 + 1).await;
     }
     assert_eq!(knock(&cluster, known("b"), &right).await.unwrap(), "\0");
-    assert_eq!(node.status().counters.accepted, 1);
+    // It is welcomed before it is served.
+    status(&node, "it is served", |s| s.counters.accepted == 1).await;
     cluster.stop_all().await;
 }
 
@@ -122,6 +127,31 @@ async fn the_silent_are_disconnected_and_the_many_are_not_let_in() {
     cluster.stop_all().await;
 }
 
+/// Room is kept for the addresses that the file names, however many strangers hold a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_strangers_does_not_keep_a_peer_out() {
+    let mut cluster = Cluster::new(&["a", "b"], 1, |s| {
+        s.limits.connections = 4;
+        // The wires are at 127.0.0.1, where the strangers are too.
+        s.peers.get_mut(&name("b")).unwrap().address = ([127, 0, 0, 2], 1).into();
+    })
+    .await;
+    cluster.start("a").await;
+    let node = cluster.node("a").clone();
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(TcpStream::connect(cluster.address("a")).await.unwrap());
+    }
+    status(&node, "no stranger is let in any more", |s| s.counters.crowded == 1).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let stream = socket.connect(cluster.address("a")).await.unwrap();
+    let known = ClientConfig::clone(&cluster.authority.tls(&identity(&name("b"))).client);
+    assert_eq!(knock_on(stream, known, &hello(1, ["shop", "b", "a"])).await.unwrap(), "\0");
+    status(&node, "the peer is served", |s| s.counters.accepted == 1).await;
+    cluster.stop_all().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_and_directories_that_cannot_be_are_refused() {
     let cluster = Cluster::new(&["a", "b"], 1, |_| {}).await;
@@ -129,6 +159,11 @@ async fn settings_and_directories_that_cannot_be_are_refused() {
     settings.peers.remove(&name("a"));
     let error = Embedded::open(settings).await.unwrap_err();
     assert!(matches!(error, OpenError::Settings(_)), "{error}");
+
+    let mut settings = cluster.settings("a");
+    settings.limits.txn_bytes = 9 << 20;
+    let error = Embedded::open(settings).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be sent"), "{error}");
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut taken = cluster.settings("a");

@@ -64,6 +64,8 @@ pub(crate) enum Refusal {
     NotLeader,
     /// Certainly not done.
     Busy,
+    /// More than the leader's limits allow: certainly not done.
+    TooLarge { bytes: usize, max_bytes: usize },
     /// It stopped leading while it was at it: done or not.
     Unclear,
 }

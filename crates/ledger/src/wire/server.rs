@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tiebeam_topology::{ClusterName, NodeName};
@@ -30,6 +31,12 @@ const WORKING_MAX: usize = 64;
 /// A peer that does not take an answer for so long is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
+/// Handshakes beyond `Server::connections_max` for each address that a peer has in the file, so that a crowd of strangers
+/// cannot keep the peers out.
+const RESERVED_PER_ADDRESS: usize = 4;
+/// Refusals are told at most so often; those between are counted.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// What answers the peers.
 #[async_trait]
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -45,8 +52,9 @@ pub(crate) struct Server {
     pub connections_max: usize,
     pub handler: Arc<dyn Handler>,
     pub tally: Arc<Tally>,
-    /// The one connection of each peer that is connected.
-    pub connected: Mutex<HashMap<NodeName, AbortHandle>>,
+    /// The one connection of each peer that is connected. `None` after the end.
+    pub connected: Mutex<Option<HashMap<NodeName, AbortHandle>>>,
+    pub refusals: Mutex<Refusals>,
 }
 
 impl Server {
@@ -56,16 +64,21 @@ impl Server {
             () = self.accept(&listener) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        for (_, connection) in self.connected().drain() {
+        // Who is still in its handshake is turned away after it: `attach`.
+        for connection in self.connected().take().into_iter().flat_map(HashMap::into_values) {
             connection.abort();
         }
     }
 
     async fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        let handshakes = Arc::new(Semaphore::new(self.connections_max));
+        let anyone = Arc::new(Semaphore::new(self.connections_max));
+        let others = self.peers.iter().filter(|(name, _)| **name != self.node);
+        let reserved: HashMap<IpAddr, Arc<Semaphore>> = others
+            .map(|(_, peer)| (peer.address.ip(), Arc::new(Semaphore::new(RESERVED_PER_ADDRESS))))
+            .collect();
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Such as too many open files: waiting is all that helps.
                     tracing::warn!("the ledger cannot accept a connection: {error}; it goes on in 100 ms");
@@ -73,21 +86,21 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            let free = |room: &Arc<Semaphore>| room.clone().try_acquire_owned().ok();
+            let Some(permit) = free(&anyone).or_else(|| reserved.get(&from.ip()).and_then(free)) else {
                 self.tally.crowded.fetch_add(1, Ordering::Relaxed);
+                self.tell_refusal(from, "there are too many that have not said who they are");
                 continue;
             };
             let server = self.clone();
             tokio::spawn(async move {
-                let address = stream.peer_addr();
                 let greeted = timeout(HANDSHAKE_TIME, server.greet(stream)).await;
                 drop(permit);
                 match greeted.unwrap_or_else(|_| Err("it took longer than 2 s to say who it is".into())) {
                     Ok((node, stream)) => server.attach(node, stream),
                     Err(reason) => {
                         server.tally.refused.fetch_add(1, Ordering::Relaxed);
-                        let address = address.map_or_else(|_| "?".to_owned(), |a| a.to_string());
-                        tracing::warn!(%address, "the ledger refused a connection: {reason}");
+                        server.tell_refusal(from, &reason);
                     }
                 }
             });
@@ -134,6 +147,8 @@ impl Server {
 
     /// Serves the connection; the node's former one, which it has given up, is ended.
     fn attach(self: &Arc<Self>, node: NodeName, stream: TlsStream<TcpStream>) {
+        let mut connected = self.connected();
+        let Some(connected) = connected.as_mut() else { return };
         self.tally.accepted.fetch_add(1, Ordering::Relaxed);
         let handler = self.handler.clone();
         let from = node.clone();
@@ -142,13 +157,43 @@ impl Server {
                 tracing::debug!(peer = %from, "the connection of a peer ended: {error}");
             }
         });
-        if let Some(former) = self.connected().insert(node, task.abort_handle()) {
+        if let Some(former) = connected.insert(node, task.abort_handle()) {
             former.abort();
         }
     }
 
-    fn connected(&self) -> std::sync::MutexGuard<'_, HashMap<NodeName, AbortHandle>> {
+    fn tell_refusal(&self, from: SocketAddr, reason: &str) {
+        let untold = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
+        match untold {
+            None => {}
+            Some(0) => tracing::warn!(address = %from, "the ledger refused a connection: {reason}"),
+            Some(untold) => {
+                tracing::warn!(address = %from, "the ledger refused a connection: {reason}; {untold} more since the last line");
+            }
+        }
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Option<HashMap<NodeName, AbortHandle>>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which refusals are told.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// Of one more: how many were not told since the last that was, if this one is to be told.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -196,4 +241,21 @@ async fn write_answers(
         timeout(WRITE_TIME, write).await.map_err(|_| late())??;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_told_in_one_line() {
+        let mut refusals = Refusals::default();
+        let begun = Instant::now();
+        // (seconds, is told with so many more)
+        for (seconds, told) in
+            [(0, Some(0)), (1, None), (9, None), (10, Some(2)), (19, None), (40, Some(1)), (90, Some(0))]
+        {
+            assert_eq!(refusals.tell(begun + Duration::from_secs(seconds)), told, "{seconds}");
+        }
+    }
 }
