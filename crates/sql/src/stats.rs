@@ -12,7 +12,7 @@ use tiebeam_topology::{Epoch, NodeName};
 /// The sum of all workers' counters. Counts only grow while the router runs; gauges are marked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Gauge: sessions that are logged in or logging in.
+    /// Gauge: sessions that are logged in.
     pub clients: u64,
     /// Gauge: sessions that wait for a primary.
     pub waiting: u64,
@@ -100,7 +100,7 @@ named! {
         PoolTimeouts = "pool_timeouts",
         /// Reads that waited for a fresh replica.
         FreshWaits = "fresh_waits",
-        /// Writes in flight when the connection broke: 08007.
+        /// Writes in flight when the connection broke, or whose wait for a replica was cancelled: 08007.
         UnknownOutcomes = "unknown_outcomes",
         /// Other statements in flight when the connection broke: 08006.
         BrokenStatements = "broken_statements",

@@ -34,6 +34,10 @@ pub(crate) struct Exchange {
     copying: bool,
     /// Bytes of a message that are still to be passed to the client.
     passing: usize,
+    /// They are dropped instead.
+    dropping: bool,
+    /// The client was told that the outcome of its commit is not known: until ReadyForQuery it gets no other word of it.
+    denied: bool,
     /// What the server said before it closed.
     pub farewell: Option<SqlError>,
     /// A ReadyForQuery came since this was last cleared.
@@ -43,6 +47,8 @@ pub(crate) struct Exchange {
     pub stale: bool,
     /// DISCARD ALL was done since this was last cleared.
     pub discarded: bool,
+    /// Commits whose wait for a replica was broken off, since this was last cleared.
+    pub unreplicated: usize,
     /// Statements that made room for others on the connection, since this was last cleared.
     pub evicted: usize,
 }
@@ -64,10 +70,13 @@ impl Default for Exchange {
             skipping: false,
             copying: false,
             passing: 0,
+            dropping: false,
+            denied: false,
             farewell: None,
             ready: false,
             stale: false,
             discarded: false,
+            unreplicated: 0,
             evicted: 0,
         }
     }

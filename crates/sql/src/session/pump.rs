@@ -14,6 +14,7 @@ use super::batch::{ReadError, Traits};
 use super::exchange::Received;
 use crate::fresh::Floor;
 use crate::pool::Conn;
+use crate::stats::Count;
 use crate::stream::{poll_drain, poll_fill};
 use crate::wire::WireError;
 use crate::wire::error::SqlError;
@@ -158,6 +159,9 @@ impl Session {
             Ok(Received::Fine) => {}
             Ok(Received::Elsewhere(error)) => return Some(End::Elsewhere(error)),
             Err(error) => return Some(End::Broken(format!("the server broke the protocol: {error}"))),
+        }
+        for _ in 0..std::mem::take(&mut exchange.unreplicated) {
+            self.worker.counters.count(Count::UnknownOutcomes);
         }
         if std::mem::take(&mut exchange.stale) {
             self.worker.statements.forget();

@@ -210,3 +210,29 @@ pub fn draining_ends(w: World) {
     });
     assert!(std::net::TcpStream::connect(address).is_err());
 }
+
+/// PostgreSQL takes a cancelled wait for a replica for a success with a warning; a failover could lose that commit.
+pub fn a_commit_that_no_replica_has_is_no_success(w: &World) {
+    w.ann("CREATE TABLE alone(n int)");
+    w.primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    w.primary.sql("SELECT pg_reload_conf()");
+    let unknown = w.stats().counts["unknown_outcomes"];
+    w.run(async |c| {
+        let token = c.cancel_token();
+        let cancel = async || {
+            let waits =
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ann' AND wait_event = 'SyncRep'";
+            eventually_async("the commit waits", async || w.primary.sql(waits) == "1").await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        };
+        let (simple, ()) = tokio::join!(c.batch_execute("INSERT INTO alone VALUES (1)"), cancel());
+        assert_eq!(simple.unwrap_err().code().unwrap().code(), "08007");
+        let (extended, ()) = tokio::join!(c.execute("INSERT INTO alone VALUES ($1)", &[&2i32]), cancel());
+        assert_eq!(extended.unwrap_err().code().unwrap().code(), "08007");
+        w.primary.sql("ALTER SYSTEM RESET synchronous_standby_names");
+        w.primary.sql("SELECT pg_reload_conf()");
+        c.batch_execute("INSERT INTO alone VALUES (3)").await.unwrap();
+        assert_eq!(c.query_one("SELECT count(*) FROM alone", &[]).await.unwrap().get::<_, i64>(0), 3);
+    });
+    assert_eq!(w.stats().counts["unknown_outcomes"], unknown + 2);
+}

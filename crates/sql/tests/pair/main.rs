@@ -179,6 +179,7 @@ fn through_the_router() {
         ("logins", logins_are_checked),
         ("a hostile database", control::a_database_is_not_trusted),
         ("a primary that hangs", control::a_primary_that_hangs_holds_no_login_up),
+        ("a commit that no replica has", failover::a_commit_that_no_replica_has_is_no_success),
         ("writes are held", failover::writes_are_held),
         ("a full queue refuses", failover::a_full_queue_refuses),
         ("a primary that hangs is left", failover::a_primary_that_hangs_is_left_for_the_next),

@@ -19,6 +19,8 @@ const NOTICE_BYTES_MAX: usize = 4096;
 /// recovery has not come so far; 0A000: unlogged tables, serializable transactions).
 const ELSEWHERE: [&str; 4] =
     [state::READ_ONLY_TRANSACTION, state::SERIALIZATION_FAILURE, "55000", state::FEATURE_NOT_SUPPORTED];
+/// The routine of PostgreSQL that commits although its wait for a replica was cancelled, and says so in a warning only.
+const UNREPLICATED: &[u8] = b"RSyncRepWaitForLSN";
 /// The routine of PostgreSQL that refuses a prepared statement whose result is of another type by now.
 const REVALIDATE: &[u8] = b"RRevalidateCachedQuery";
 
@@ -44,10 +46,15 @@ impl Exchange {
             if self.passing > 0 {
                 let n = self.passing.min(input.len() - at);
                 self.passing -= n;
+                if self.dropping {
+                    out.extend_from_slice(&input[run..at]);
+                    run = at + n;
+                }
                 at += n;
                 if self.passing > 0 {
                     break;
                 }
+                self.dropping = false;
             }
             if matches!(self.queue.front(), Some(Expect::Here { .. } | Expect::Deallocate(_))) {
                 out.extend_from_slice(&input[run..at]);
@@ -64,22 +71,33 @@ impl Exchange {
             }
             if head.tag == back::NOTICE
                 && there == head.len
-                && self.is_farewell(&input[at + HEAD_BYTES..at + there])
+                && let body = &input[at + HEAD_BYTES..at + there]
+                && let unreplicated = is_of(body, UNREPLICATED)
+                && (unreplicated || self.is_farewell(body))
             {
                 out.extend_from_slice(&input[run..at]);
                 at += there;
                 run = at;
+                if unreplicated {
+                    self.deny(out);
+                }
                 continue;
             }
-            match self.take(head.tag, &input[at + HEAD_BYTES..at + there], kept, names, fresh)? {
+            let show = self.take(head.tag, &input[at + HEAD_BYTES..at + there], kept, names, fresh)?;
+            // An error in the middle of an answer is its end: nothing may follow but ReadyForQuery.
+            let show = if self.denied && head.tag != back::READY { Show::No } else { show };
+            match show {
                 Show::Yes => {
                     at += there;
                     self.passing = head.len - there;
+                    self.denied &= head.tag != back::READY;
                 }
                 Show::No => {
                     out.extend_from_slice(&input[run..at]);
                     at += there;
                     run = at;
+                    self.passing = head.len - there;
+                    self.dropping = self.passing > 0;
                 }
                 Show::Elsewhere(error) => return Ok(Received::Elsewhere(error)),
             }
@@ -91,6 +109,20 @@ impl Exchange {
             input.advance(at);
         }
         Ok(Received::Fine)
+    }
+
+    /// A commit is on the primary alone, because its wait for a replica was cancelled (PostgreSQL documentation,
+    /// "Synchronous Replication"). The server calls that a success with a warning; a failover may lose it, so the client is
+    /// told that nobody knows.
+    fn deny(&mut self, out: &mut BytesMut) {
+        self.unreplicated += 1;
+        self.denied = true;
+        SqlError::error(
+            state::RESOLUTION_UNKNOWN,
+            "the commit was cancelled while it waited for a replica: it is on the primary, and may be lost with it",
+        )
+        .hint("Read back what it would have changed before you do it again.")
+        .write(out);
     }
 
     /// A server that is stopped at once says goodbye in a notice; it is told to the client as an error, if at all.
