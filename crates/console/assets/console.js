@@ -28,17 +28,40 @@ function localTimes(root) {
   }
 }
 
+// What a reader has done inside a part: where they scrolled, what they opened, where the focus is. Elements are found again by
+// their label, id or text, else by their place among their kind.
+function keep(part) {
+  const names = (e) => e.getAttribute("aria-label") ?? (e.id || e.querySelector("summary")?.textContent || null);
+  const all = (root, which) => [...root.querySelectorAll(which)];
+  const notes = (which, state) => all(part, which).map((e) => ({ name: names(e), state: state(e) }));
+  const scrolled = notes(".scroll, .events", (e) => [e.scrollLeft, e.scrollTop]);
+  const opened = notes("details", (e) => e.open);
+  const focusable = "a, button, input, select, summary, [tabindex]";
+  const focus = all(part, focusable).indexOf(document.activeElement);
+  const label = focus < 0 ? null : names(document.activeElement);
+  const again = (root, which, list, apply) => all(root, which).forEach((e, i) => {
+    const note = list.find((n) => n.name !== null && n.name === names(e)) ?? (names(e) === null ? list[i] : undefined);
+    if (note) apply(e, note.state);
+  });
+  return (root) => {
+    again(root, "details", opened, (e, open) => { e.open = open; });
+    again(root, ".scroll, .events", scrolled, (e, [left, top]) => { e.scrollLeft = left; e.scrollTop = top; });
+    if (focus < 0) return;
+    const places = all(root, focusable);
+    const place = label === null ? places[focus] : places.find((e) => names(e) === label);
+    place?.focus({ preventScroll: true });
+  };
+}
+
 function swap(page) {
   for (const fresh of page.querySelectorAll("[data-live]")) {
     const shown = document.getElementById(fresh.id);
     if (!shown) continue;
     localTimes(fresh);
     if (shown.innerHTML === fresh.innerHTML) continue;
-    const focus = shown.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    const scrolled = [...shown.querySelectorAll(".scroll")].map((e) => e.scrollLeft);
+    const kept = keep(shown);
     shown.replaceChildren(...[...fresh.childNodes].map((node) => document.importNode(node, true)));
-    shown.querySelectorAll(".scroll").forEach((e, i) => { e.scrollLeft = scrolled[i] ?? 0; });
-    if (focus) shown.querySelector(`[aria-label="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+    kept(shown);
   }
   document.title = page.title;
 }

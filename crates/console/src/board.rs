@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tiebeam_watch::{Series, Table, View};
+use tiebeam_watch::{Extra, Series, Table, View};
 
 /// A handle: clones share one board.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub struct Board {
 
 struct Shared {
     view: RwLock<Arc<View>>,
+    own: RwLock<Arc<Vec<Extra>>>,
     series: Mutex<Series>,
 }
 
@@ -21,7 +22,8 @@ struct Shared {
 impl Board {
     pub fn new(view: View) -> Self {
         let view = Arc::new(view.judged());
-        Self { shared: Arc::new(Shared { view: RwLock::new(view), series: Mutex::default() }) }
+        let (view, own) = (RwLock::new(view), RwLock::default());
+        Self { shared: Arc::new(Shared { view, own, series: Mutex::default() }) }
     }
 
     /// Judges the view, takes its samples, and shows it from now on. About twice a second.
@@ -29,6 +31,15 @@ impl Board {
         let view = Arc::new(view.judged());
         self.shared.series.lock().unwrap_or_else(PoisonError::into_inner).take(&view);
         *self.shared.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    /// What this node alone counts, for `/metrics`.
+    pub fn publish_own(&self, own: Vec<Extra>) {
+        *self.shared.own.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(own);
+    }
+
+    pub fn own(&self) -> Arc<Vec<Extra>> {
+        self.shared.own.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn view(&self) -> Arc<View> {

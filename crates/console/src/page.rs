@@ -118,6 +118,7 @@ struct RouterRow {
     held: String,
     reads_primary: String,
     reads_replicas: String,
+    reads_by_server: String,
     writes: String,
 }
 
@@ -183,14 +184,6 @@ fn cards(view: &View, errors_per_s: Option<f64>) -> Vec<Card> {
         }
         None => card("Lag at most", "–".into(), "", "no replica receives".into(), Level::Warning),
     });
-    cards.push(match view.checked {
-        Some(c) => {
-            let level = if c.lost_total > 0 { Level::Alarm } else { Level::Info };
-            let note = format!("of {} writes", count(c.acknowledged_total));
-            card("Lost", count(c.lost_total), "", note, level)
-        }
-        None => card("Lost", "–".into(), "", "no checker runs".into(), Level::Info),
-    });
     cards
 }
 
@@ -204,8 +197,17 @@ fn nodes(view: &View) -> Vec<NodeRow> {
         name: name.to_string(),
         address: n.address.to_string(),
         roles: if n.roles.is_empty() { "witness".into() } else { list(n.roles.iter().map(role), "and") },
-        state: if n.alive { "alive" } else { "down" }.into(),
-        level: if n.alive { Level::Info } else { Level::Alarm },
+        state: match (n.alive, n.ended) {
+            (true, _) => "alive",
+            (false, true) => "ended in order",
+            (false, false) => "down",
+        }
+        .into(),
+        level: match (n.alive, n.ended) {
+            (true, _) => Level::Info,
+            (false, true) => Level::Warning,
+            (false, false) => Level::Alarm,
+        },
         report: n.report_age_ms.map_or("never".into(), |ms| format!("{} ago", age(ms))),
         uptime: if n.alive { uptime(n.uptime_s) } else { "–".into() },
         memory: if n.alive { bytes(n.memory_bytes) } else { "–".into() },
@@ -274,11 +276,12 @@ fn routers(view: &View) -> Vec<RouterRow> {
         clients: count(s.clients),
         held: count(s.held),
         reads_primary: count(s.reads_primary_total),
-        reads_replicas: match s.reads_replica_total.is_empty() {
+        reads_replicas: count(s.reads_replica_total),
+        reads_by_server: match s.reads_by_server_total.is_empty() {
             true => "–".into(),
             false => {
                 let each =
-                    s.reads_replica_total.iter().map(|(replica, n)| format!("{replica}: {}", count(*n)));
+                    s.reads_by_server_total.iter().map(|(server, n)| format!("{server}: {}", count(*n)));
                 each.collect::<Vec<_>>().join(", ")
             }
         },

@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use axum::{Router, http};
-use tiebeam_watch::{CONTENT_TYPE, Extra, Kind, metrics};
+use tiebeam_watch::{CONTENT_TYPE, Extra, metrics};
 
 use crate::{Board, page};
 
@@ -63,20 +63,11 @@ async fn series(State(shared): State<Shared>) -> Response {
 }
 
 async fn scrape(State(shared): State<Shared>) -> Response {
-    let extra = vec![
-        Extra {
-            name: "console_refused",
-            help: "Connections refused because too many were open",
-            kind: Kind::Counter,
-            value: shared.refused.load(Ordering::Relaxed),
-        },
-        Extra {
-            name: "console_samples_dropped",
-            help: "Samples dropped because too many series were kept",
-            kind: Kind::Counter,
-            value: shared.board.dropped_samples_total(),
-        },
-    ];
+    let mut extra = shared.board.own().to_vec();
+    let help = "Connections refused because too many were open";
+    extra.push(Extra::counter("console_refused", help, shared.refused.load(Ordering::Relaxed)));
+    let help = "Samples dropped because too many series were kept";
+    extra.push(Extra::counter("console_samples_dropped", help, shared.board.dropped_samples_total()));
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics(shared.board.view(), extra)).into_response()
 }
 

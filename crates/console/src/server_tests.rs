@@ -163,7 +163,7 @@ async fn one_connection_too_many_is_refused_and_counted() {
     let mut metrics = open.pop().unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     metrics.write_all(request.as_bytes()).await.unwrap();
-    assert!(read(&mut metrics).await.contains("tiebeam_console_refused_total 1\n"));
+    assert!(read(&mut metrics).await.contains("tiebeam_console_refused_total{node=\"b\"} 1\n"));
     drop(open);
     console.shutdown().await;
 }

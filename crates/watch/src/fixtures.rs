@@ -13,12 +13,12 @@ pub const NOW_MS: u64 = 1_795_421_478_250;
 
 /// Three nodes, two edges, one app, one primary and two replicas: everything answers.
 pub fn healthy() -> View {
-    cluster(&["a", "b", "c"], 2, 1, false)
+    cluster(&["a", "b", "c"], 2, 1)
 }
 
 /// The same while node `a`, which was an edge and the primary, is dead and no one has taken over yet.
 pub fn failover() -> View {
-    let mut view = cluster(&["a", "b", "c"], 2, 1, true);
+    let mut view = cluster(&["a", "b", "c"], 2, 1);
     let dead = view.nodes.get_mut(&node("a")).expect("the fixture has an a");
     (dead.alive, dead.report_age_ms) = (false, Some(4_200));
     view.this_node = node("b");
@@ -59,7 +59,7 @@ pub fn failover() -> View {
 pub fn many(count: usize) -> View {
     let names: Vec<String> = (0..count).map(|i| format!("n{}", i + 1)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    cluster(&names, 4, 2, false)
+    cluster(&names, 4, 2)
 }
 
 /// A name that is known to be one.
@@ -67,7 +67,7 @@ pub fn node(name: &str) -> NodeName {
     name.parse().expect("fixtures use good names")
 }
 
-fn cluster(names: &[&str], edges: usize, instances: u16, checked: bool) -> View {
+fn cluster(names: &[&str], edges: usize, instances: u16) -> View {
     let mut view = View::new("shop".parse().expect("a good name"), node(names[0]), NOW_MS);
     let databases = names.len().min(3);
     let all: Vec<String> =
@@ -112,7 +112,6 @@ fn cluster(names: &[&str], edges: usize, instances: u16, checked: bool) -> View 
         },
         stopped_because: None,
     });
-    view.checked = checked.then_some(CheckedWrites { acknowledged_total: 48_211, lost_total: 0 });
     view.events = vec![
         Event {
             unix_ms: NOW_MS - 3_605_000,
@@ -174,7 +173,12 @@ fn sql(ip: Ipv4Addr, i: u64, databases: &[&str]) -> SqlView {
         clients: 12 + i,
         held: 0,
         reads_primary_total: 91,
-        reads_replica_total: databases.iter().skip(1).map(|n| (node(n), 80_411)).collect::<BTreeMap<_, _>>(),
+        reads_replica_total: 80_411 * databases.len().saturating_sub(1) as u64,
+        reads_by_server_total: databases
+            .iter()
+            .enumerate()
+            .map(|(k, n)| (node(n), if k == 0 { 91 } else { 80_411 }))
+            .collect::<BTreeMap<_, _>>(),
         writes_total: 16_040 + i,
         statements_per_s: 402.0 + i as f64,
     }
@@ -191,5 +195,6 @@ fn database(i: u64) -> DatabaseView {
         streaming: replica,
         sync: replica,
         accepting_writes: !replica,
+        stopped_because: None,
     }
 }

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+mod heirs;
 mod metrics;
 mod series;
 mod status;
@@ -12,6 +13,7 @@ mod verdict;
 mod view;
 pub mod words;
 
+pub use heirs::{Waits, heirs};
 pub use metrics::{CONTENT_TYPE, Extra, Kind, metrics};
 pub use series::{SERIES_MAX, SERIES_SECONDS, Series, Table, name as series_name};
 pub use status::{Paint, status};

@@ -1,6 +1,9 @@
-//! A view as OpenMetrics text (OpenMetrics 1.0.0, "Text format"). Every label is a name of the file or one of a few
-//! fixed words, so the number of series is bounded by the file. It never reads the world: a node that is not alive
-//! says only that.
+//! What one node tells a scraper, as OpenMetrics text (OpenMetrics 1.0.0, "Text format").
+//!
+//! Every node is scraped, so each exports what is its own, with the label `node`: sums over all scrapes count everything
+//! once. What it knows of the whole cluster comes as gauges named `tiebeam_cluster_…`, which every node exports and
+//! nobody should add up. Every label is a name of the file or one of a few fixed words, so the number of series is
+//! bounded by the file. It never reads the world.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{DatabaseRole, ServerState, View};
+use crate::{DatabaseRole, DatabaseView, EdgeView, InstanceView, NodeView, ServerState, SqlView, View};
 
 /// The `Content-Type` of what [`metrics`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,13 +27,34 @@ pub enum Kind {
     Gauge,
 }
 
-/// Metrics of the caller's own, written with those of the view. Names without `tiebeam_`.
+/// A family of the caller's own, written with those of the view: what this node counts and nobody else needs to know.
 #[derive(Clone, Debug)]
 pub struct Extra {
+    /// Without `tiebeam_`.
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
-    pub value: u64,
+    /// By the value of `label`; one sample without it where there is none.
+    pub samples: Vec<(String, u64)>,
+    pub label: Option<&'static str>,
+}
+
+impl Extra {
+    /// One counter.
+    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { name, help, kind: Kind::Counter, samples: vec![(String::new(), value)], label: None }
+    }
+
+    /// One counter for each value of a label.
+    pub fn counters<N: Into<String>>(
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        samples: impl IntoIterator<Item = (N, u64)>,
+    ) -> Self {
+        let samples = samples.into_iter().map(|(of, n)| (of.into(), n)).collect();
+        Self { name, help, kind: Kind::Counter, samples, label: Some(label) }
+    }
 }
 
 /// The text, ending in `# EOF`.
@@ -56,110 +80,104 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out { encoder };
         self.cluster(&mut out)?;
-        self.nodes(&mut out)?;
-        self.edges(&mut out)?;
-        self.servers(&mut out)?;
-        self.apps(&mut out)?;
-        self.sql(&mut out)?;
-        self.databases(&mut out)?;
+        self.ledger(&mut out)?;
+        if let Some(own) = self.view.nodes.get(&self.view.this_node) {
+            self.node(own, &mut out)?;
+            own.edge.as_ref().map_or(Ok(()), |edge| self.edge(edge, &mut out))?;
+            self.apps(own, &mut out)?;
+            own.sql.as_ref().map_or(Ok(()), |sql| self.sql(sql, &mut out))?;
+            own.database.as_ref().map_or(Ok(()), |database| self.database(database, &mut out))?;
+        }
         for e in &self.extra {
-            out.write(e.kind, e.name, e.help, None, vec![(vec![], e.value as f64)])?;
+            let labels = |of: &String| match e.label {
+                Some(label) => with(self.own(), label, of),
+                None => self.own(),
+            };
+            let samples = e.samples.iter().map(|(of, n)| (labels(of), *n as f64)).collect();
+            out.write(e.kind, e.name, e.help, None, samples)?;
         }
         Ok(())
     }
 }
 
 impl Scrape {
-    fn cluster(&self, out: &mut Out<'_>) -> fmt::Result {
-        let view = &self.view;
-        let ledger = &view.ledger;
-        out.gauge(
-            "verdict",
-            "0: nothing is wrong, 1: a warning, 2: an alarm",
-            one(view.verdict.level as u8),
-        )?;
-        out.gauge("ledger_quorum", "1: more than half of the voters agree", one(ledger.quorum as u8))?;
-        out.gauge("ledger_term", "The term of Raft", one(ledger.term as f64))?;
-        out.gauge("ledger_revision", "The last applied revision", one(ledger.revision as f64))?;
-        let leads = view.nodes.keys().filter(|n| ledger.voters.contains(*n));
-        let leads = leads.map(|n| (node(n), (ledger.leader.as_ref() == Some(n)) as u8 as f64)).collect();
-        out.gauge("ledger_leader", "1: this voter leads", leads)?;
-        if let Some(database) = &view.database {
-            out.gauge(
-                "database_epoch",
-                "The number of the right to be primary",
-                one(database.epoch.0 as f64),
-            )?;
-            let stopped = database.stopped_because.is_some();
-            out.gauge("database_writes_stopped", "1: writes are stopped on purpose", one(stopped as u8))?;
-        }
-        if let Some(c) = &view.checked {
-            let help = "Writes that a checker had acknowledged";
-            out.counter("checked_writes", help, one(c.acknowledged_total as f64))?;
-            out.counter(
-                "lost_writes",
-                "Acknowledged writes not there when read back",
-                one(c.lost_total as f64),
-            )?;
-        }
-        Ok(())
+    /// The label of all that is this node's own.
+    fn own(&self) -> Labels {
+        node(&self.view.this_node)
     }
 
-    fn nodes(&self, out: &mut Out<'_>) -> fmt::Result {
-        let each = |value: &dyn Fn(&crate::NodeView) -> Option<f64>| -> Samples {
-            self.view.nodes.iter().filter_map(|(name, n)| Some((node(name), value(n)?))).collect()
+    fn mine(&self, value: impl Into<f64>) -> Samples {
+        vec![(self.own(), value.into())]
+    }
+
+    fn cluster(&self, out: &mut Out<'_>) -> fmt::Result {
+        let view = &self.view;
+        let each = |value: &dyn Fn(&NodeView) -> Option<f64>| -> Samples {
+            view.nodes.iter().filter_map(|(name, n)| Some((node(name), value(n)?))).collect()
         };
-        out.gauge("node_up", "1: the node reported lately", each(&|n| Some(n.alive as u8 as f64)))?;
+        let help = "0: nothing is wrong, 1: a warning, 2: an alarm";
+        out.gauge("cluster_verdict", help, one(view.verdict.level as u8))?;
+        out.gauge("cluster_node_up", "1: the node reported lately", each(&|n| Some(n.alive as u8 as f64)))?;
         let age = each(&|n| n.report_age_ms.map(|ms| ms as f64 / 1000.0));
-        out.write(Kind::Gauge, "node_report_age", "Since the last report", Some(Unit::Seconds), age)?;
-        let uptime = each(&|n| n.alive.then_some(n.uptime_s as f64));
+        let help = "Since the node's last report";
+        out.write(Kind::Gauge, "cluster_node_report_age", help, Some(Unit::Seconds), age)?;
+        let Some(database) = &view.database else { return Ok(()) };
+        let help = "The number of the right to be primary";
+        out.gauge("cluster_database_epoch", help, one(database.epoch.0 as f64))?;
+        let help = "1: there is a primary";
+        out.gauge("cluster_database_primary", help, one(database.primary.is_some() as u8))?;
+        let stopped = database.stopped_because.is_some();
+        out.gauge("cluster_database_writes_stopped", "1: writes are stopped on purpose", one(stopped as u8))
+    }
+
+    fn ledger(&self, out: &mut Out<'_>) -> fmt::Result {
+        let ledger = &self.view.ledger;
+        let leads = ledger.leader.as_ref() == Some(&self.view.this_node);
+        let help = "1: as this node sees it, more than half of the voters agree";
+        out.gauge("ledger_quorum", help, self.mine(ledger.quorum as u8))?;
+        out.gauge("ledger_leads", "1: this node leads", self.mine(leads as u8))?;
+        out.gauge("ledger_term", "The term of Raft", self.mine(ledger.term as f64))?;
+        out.gauge("ledger_revision", "The last applied revision", self.mine(ledger.revision as f64))
+    }
+
+    fn node(&self, own: &NodeView, out: &mut Out<'_>) -> fmt::Result {
+        let uptime = self.mine(own.uptime_s as f64);
         out.write(Kind::Gauge, "node_uptime", "Since the daemon started", Some(Unit::Seconds), uptime)?;
-        let memory = each(&|n| n.alive.then_some(n.memory_bytes as f64));
+        let memory = self.mine(own.memory_bytes as f64);
         out.write(Kind::Gauge, "node_memory_resident", "Of the daemon", Some(Unit::Bytes), memory)
     }
 
-    fn edges(&self, out: &mut Out<'_>) -> fmt::Result {
-        let each = |value: &dyn Fn(&crate::EdgeView) -> Option<f64>| -> Samples {
-            self.view.edges_alive().filter_map(|(name, e)| Some((node(name), value(e)?))).collect()
-        };
-        out.gauge("edge_connections", "Client connections open now", each(&|e| Some(e.connections as f64)))?;
-        out.counter("edge_requests", "Requests taken", each(&|e| Some(e.requests_total as f64)))?;
-        let mut answers = Samples::new();
-        for (name, e) in self.view.edges_alive() {
-            let classes =
-                [("ok", e.ok_total), ("4xx", e.client_errors_total), ("5xx", e.server_errors_total)];
-            answers.extend(classes.map(|(class, n)| (with(node(name), "class", class), n as f64)));
-        }
-        out.counter("edge_answers", "Answers by class of status", answers)?;
-        let mut times = Samples::new();
-        for (name, e) in self.view.edges_alive() {
-            for (quantile, ms) in [("0.5", e.p50_ms), ("0.99", e.p99_ms)] {
-                times.extend(ms.map(|ms| (with(node(name), "percentile", quantile), ms / 1000.0)));
-            }
-        }
+    fn edge(&self, e: &EdgeView, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge("edge_connections", "Client connections open now", self.mine(e.connections as f64))?;
+        out.counter("edge_requests", "Requests taken", self.mine(e.requests_total as f64))?;
+        let classes = [("ok", e.ok_total), ("4xx", e.client_errors_total), ("5xx", e.server_errors_total)];
+        let answers = classes.map(|(class, n)| (with(self.own(), "class", class), n as f64));
+        out.counter("edge_answers", "Answers by class of status", answers.into())?;
+        let times = [("0.5", e.p50_ms), ("0.99", e.p99_ms)].into_iter();
+        let times = times.filter_map(|(q, ms)| Some((with(self.own(), "percentile", q), ms? / 1000.0)));
         let help = "From a request's first byte to its answer's last, of the last seconds";
-        out.write(Kind::Gauge, "edge_answer_time", help, Some(Unit::Seconds), times)?;
-        let mut turns = Samples::new();
-        for (name, pool) in self.view.edges_alive().flat_map(|(n, e)| e.pools.iter().map(move |p| (n, p))) {
-            turns.push((with(node(name), "pool", &pool.name), pool.out_of_turn_total as f64));
-        }
-        out.counter("edge_out_of_turn", "Requests that strict round robin had sent elsewhere", turns)
+        out.write(Kind::Gauge, "edge_answer_time", help, Some(Unit::Seconds), times.collect())?;
+        let turns = e.pools.iter().map(|p| (with(self.own(), "pool", &p.name), p.out_of_turn_total as f64));
+        out.counter(
+            "edge_out_of_turn",
+            "Requests that strict round robin had sent elsewhere",
+            turns.collect(),
+        )?;
+        self.servers(e, out)
     }
 
-    fn servers(&self, out: &mut Out<'_>) -> fmt::Result {
+    fn servers(&self, e: &EdgeView, out: &mut Out<'_>) -> fmt::Result {
         let (mut states, mut flights) = (Samples::new(), Samples::new());
         let (mut requests, mut failures) = (Samples::new(), Samples::new());
-        for (name, pool) in self.view.edges_alive().flat_map(|(n, e)| e.pools.iter().map(move |p| (n, p))) {
-            for server in &pool.servers {
-                let labels = with(with(node(name), "pool", &pool.name), "server", &server.id);
-                for state in ServerState::ALL {
-                    let is = (state == server.state) as u8 as f64;
-                    states.push((with(labels.clone(), "state", state.word()), is));
-                }
-                flights.push((labels.clone(), server.in_flight as f64));
-                requests.push((labels.clone(), server.requests_total as f64));
-                failures.push((labels, server.failures_total as f64));
+        for (pool, server) in e.pools.iter().flat_map(|p| p.servers.iter().map(move |s| (p, s))) {
+            let labels = with(with(self.own(), "pool", &pool.name), "server", &server.id);
+            for state in ServerState::ALL {
+                let is = (state == server.state) as u8 as f64;
+                states.push((with(labels.clone(), "state", state.word()), is));
             }
+            flights.push((labels.clone(), server.in_flight as f64));
+            requests.push((labels.clone(), server.requests_total as f64));
+            failures.push((labels, server.failures_total as f64));
         }
         out.gauge("server_state", "1: the edge sees the server in this state", states)?;
         out.gauge("server_in_flight", "Requests that wait for the server's answer", flights)?;
@@ -167,60 +185,43 @@ impl Scrape {
         out.counter("server_failures", "Requests that the server failed", failures)
     }
 
-    fn apps(&self, out: &mut Out<'_>) -> fmt::Result {
-        let alive = || self.view.nodes.values().filter(|n| n.alive).flat_map(|n| &n.apps);
-        let label = |id: &String| vec![("instance", id.clone())];
-        let ready = alive().map(|a| (label(&a.id), a.ready as u8 as f64)).collect();
-        out.gauge("app_ready", "1: the instance answered its last health check", ready)?;
-        let restarts = alive().map(|a| (label(&a.id), a.restarts_total as f64)).collect();
-        out.counter("app_restarts", "Starts after the first", restarts)
+    fn apps(&self, own: &NodeView, out: &mut Out<'_>) -> fmt::Result {
+        let each = |value: &dyn Fn(&InstanceView) -> f64| -> Samples {
+            own.apps.iter().map(|a| (with(self.own(), "instance", &a.id), value(a))).collect()
+        };
+        let help = "1: the instance answered its last health check";
+        out.gauge("app_ready", help, each(&|a| a.ready as u8 as f64))?;
+        out.counter("app_restarts", "Starts after the first", each(&|a| a.restarts_total as f64))
     }
 
-    fn sql(&self, out: &mut Out<'_>) -> fmt::Result {
-        let alive = || {
-            self.view
-                .nodes
-                .iter()
-                .filter(|(_, n)| n.alive)
-                .filter_map(|(name, n)| Some((name, n.sql.as_ref()?)))
-        };
-        let clients = alive().map(|(name, s)| (node(name), s.clients as f64)).collect();
-        out.gauge("sql_clients", "Client sessions open now", clients)?;
-        let held = alive().map(|(name, s)| (node(name), s.held as f64)).collect();
-        out.gauge("sql_held", "Sessions that wait for a primary", held)?;
-        let writes = alive().map(|(name, s)| (node(name), s.writes_total as f64)).collect();
-        out.counter("sql_writes", "Statements sent to the primary as writes", writes)?;
-        let mut reads = Samples::new();
-        for (name, s) in alive() {
-            reads.push((with(node(name), "to", "primary"), s.reads_primary_total as f64));
-            for (replica, n) in &s.reads_replica_total {
-                reads.push((with(with(node(name), "to", "replica"), "replica", replica.as_str()), *n as f64));
-            }
-        }
-        out.counter("sql_reads", "Reads by where they were sent", reads)
+    fn sql(&self, s: &SqlView, out: &mut Out<'_>) -> fmt::Result {
+        out.gauge("sql_clients", "Client sessions open now", self.mine(s.clients as f64))?;
+        out.gauge("sql_held", "Sessions that wait for a primary", self.mine(s.held as f64))?;
+        let help = "Statements sent to the primary as writes";
+        out.counter("sql_writes", help, self.mine(s.writes_total as f64))?;
+        let roles = [("primary", s.reads_primary_total), ("replica", s.reads_replica_total)];
+        let reads = roles.map(|(role, n)| (with(self.own(), "to", role), n as f64));
+        out.counter("sql_reads", "Reads by the role of the server that had them", reads.into())?;
+        let servers = s.reads_by_server_total.iter();
+        let reads = servers.map(|(server, n)| (with(self.own(), "server", server.as_str()), *n as f64));
+        out.counter("sql_server_reads", "The same reads by server", reads.collect())
     }
 
-    fn databases(&self, out: &mut Out<'_>) -> fmt::Result {
-        let alive = || {
-            let alive = self.view.nodes.iter().filter(|(_, n)| n.alive);
-            alive.filter_map(|(name, n)| Some((name, n.database.as_ref()?)))
-        };
-        let mut roles = Samples::new();
-        for (name, d) in alive() {
-            for role in DatabaseRole::ALL {
-                roles.push((with(node(name), "role", role.word()), (role == d.role) as u8 as f64));
-            }
-        }
-        out.gauge("database_role", "1: the instance has this role", roles)?;
-        let writable = alive().map(|(name, d)| (node(name), d.accepting_writes as u8 as f64)).collect();
-        out.gauge("database_accepts_writes", "1: clients may write here", writable)?;
-        let streaming = alive().map(|(name, d)| (node(name), d.streaming as u8 as f64)).collect();
-        out.gauge("database_streaming", "1: the replica receives from the primary", streaming)?;
-        let timeline = alive().map(|(name, d)| (node(name), f64::from(d.timeline.0))).collect();
-        out.gauge("database_timeline", "PostgreSQL's timeline id", timeline)?;
-        let lag = alive().filter_map(|(name, d)| Some((node(name), d.lag_bytes? as f64))).collect();
+    fn database(&self, d: &DatabaseView, out: &mut Out<'_>) -> fmt::Result {
+        let role = |r: DatabaseRole| (with(self.own(), "role", r.word()), (r == d.role) as u8 as f64);
+        out.gauge(
+            "database_role",
+            "1: the instance has this role",
+            DatabaseRole::ALL.into_iter().map(role).collect(),
+        )?;
+        let help = "1: clients may write here";
+        out.gauge("database_accepts_writes", help, self.mine(d.accepting_writes as u8))?;
+        let help = "1: the replica receives from the primary";
+        out.gauge("database_streaming", help, self.mine(d.streaming as u8))?;
+        out.gauge("database_timeline", "PostgreSQL's timeline id", self.mine(f64::from(d.timeline.0)))?;
+        let lag = d.lag_bytes.map_or(vec![], |n| self.mine(n as f64));
         out.write(Kind::Gauge, "database_lag", "Log not replayed yet", Some(Unit::Bytes), lag)?;
-        let lag = alive().filter_map(|(name, d)| Some((node(name), d.lag_ms? as f64 / 1000.0))).collect();
+        let lag = d.lag_ms.map_or(vec![], |ms| self.mine(ms as f64 / 1000.0));
         out.write(Kind::Gauge, "database_lag", "Age of what is not replayed yet", Some(Unit::Seconds), lag)
     }
 }

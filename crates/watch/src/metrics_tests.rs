@@ -6,13 +6,32 @@ use super::*;
 use crate::fixtures;
 
 fn text(view: View) -> String {
-    let extra = Extra { name: "console_refused", help: "Connections refused", kind: Kind::Counter, value: 3 };
-    metrics(Arc::new(view), vec![extra])
+    let bounds = [("head", 2), ("connections", 0)];
+    let extra = vec![
+        Extra::counter("console_refused", "Connections refused", 3),
+        Extra::counters("edge_refused", "Requests refused", "why", bounds),
+    ];
+    metrics(Arc::new(view), extra)
 }
 
 #[test]
 fn healthy() {
     insta::assert_snapshot!(text(fixtures::healthy()));
+}
+
+#[test]
+fn sums_over_all_nodes_count_everything_once() {
+    let nodes = ["a", "b", "c"];
+    let mut samples = BTreeSet::<String>::new();
+    for name in nodes {
+        let view = View { this_node: fixtures::node(name), ..fixtures::healthy() };
+        for line in text(view).lines().filter(|l| !l.starts_with('#') && !l.starts_with("tiebeam_cluster_")) {
+            let (series, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.contains(&format!("node=\"{name}\"")), "{series} of {name}");
+            assert!(samples.insert(series.to_owned()), "{series} comes from two nodes");
+        }
+    }
+    assert!(samples.contains("tiebeam_edge_requests_total{node=\"b\"}"));
 }
 
 #[test]

@@ -5,11 +5,14 @@
 
 use tiebeam_topology::Role;
 
-use crate::words::{age, bytes, clock, count, cut, rate, uptime};
+use crate::words::{age, bytes, clock, count, cut, rate, uptime, wrap};
 use crate::{DatabaseRole, Level, NodeView, ServerState, View};
 
 const WIDTH: usize = 80;
 const HEIGHT: usize = 24;
+/// The verdict's share of them.
+const VERDICT_LINES: usize = 8;
+const LEVEL_WIDTH: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
@@ -21,11 +24,8 @@ pub enum Paint {
 /// Lines of at most 80 columns, at most 24 of them with the last one empty for the prompt.
 pub fn status(view: &View, paint: Paint) -> String {
     let events_min = view.events.len().min(3);
-    let findings_max = 4;
-    let mut lines = vec![head(view), verdict(view, paint)];
-    let more = view.verdict.findings.iter().filter(|f| f.text != view.verdict.headline);
-    let findings: Vec<String> = more.map(|f| format!("  {:<8}{}", f.level, f.text)).collect();
-    lines.extend(bounded(findings, findings_max, "more"));
+    let mut lines = vec![head(view)];
+    lines.extend(verdict(view, paint));
     lines.push(String::new());
     lines.push("NODE        UP          EDGE, p99        APPS   SQL              DATABASE".to_owned());
     let rest = 1 + 3 + events_min + 3;
@@ -60,19 +60,45 @@ fn head(view: &View) -> String {
     cut(&format!("{left}{}{right}", " ".repeat(gap)), WIDTH)
 }
 
-fn verdict(view: &View, paint: Paint) -> String {
+/// The headline and the findings, each whole, so that what to do is never cut off: in at most [`VERDICT_LINES`] lines, of
+/// which the last one counts what found no room.
+fn verdict(view: &View, paint: Paint) -> Vec<String> {
     let word = match view.verdict.level {
         Level::Info => "FINE",
         Level::Warning => "WARNING",
         Level::Alarm => "ALARM",
     };
-    let text = cut(&view.verdict.headline, WIDTH - word.len() - 2);
-    format!("{}  {text}", painted(word, view.verdict.level, paint))
+    let mut lines = entry(word, &view.verdict.headline);
+    lines.truncate(VERDICT_LINES - 1);
+    if let Some(rest) = lines.first().and_then(|line| line.strip_prefix(word)).map(str::to_owned) {
+        lines[0] = format!("{}{rest}", painted(word, view.verdict.level, paint));
+    }
+    let more: Vec<_> = view.verdict.findings.iter().filter(|f| f.text != view.verdict.headline).collect();
+    for (i, finding) in more.iter().enumerate() {
+        let text = entry(&format!("  {}", finding.level), &finding.text);
+        let kept_for_the_count = usize::from(i + 1 < more.len());
+        if lines.len() + text.len() + kept_for_the_count > VERDICT_LINES {
+            lines.push(format!("  … and {} more", more.len() - i));
+            break;
+        }
+        lines.extend(text);
+    }
+    lines
+}
+
+/// A text behind its level, in as many lines as it needs.
+fn entry(word: &str, text: &str) -> Vec<String> {
+    let text = wrap(text, WIDTH - LEVEL_WIDTH);
+    let first = |i| if i == 0 { word } else { "" };
+    text.iter().enumerate().map(|(i, line)| format!("{:<LEVEL_WIDTH$}{line}", first(i))).collect()
 }
 
 fn node(name: &str, n: &NodeView, paint: Paint) -> String {
     let up = match (n.alive, n.report_age_ms) {
         (true, _) => pad(&uptime(n.uptime_s), 12),
+        (false, Some(ms)) if n.ended => {
+            painted(&pad(&cut(&format!("ENDED {}", age(ms)), 11), 12), Level::Warning, paint)
+        }
         (false, Some(ms)) => painted(&pad(&cut(&format!("DOWN {}", age(ms)), 11), 12), Level::Alarm, paint),
         (false, None) => painted(&pad("DOWN", 12), Level::Alarm, paint),
     };
@@ -139,8 +165,7 @@ fn facts(view: &View) -> [String; 3] {
         None => "database  none in the file".into(),
         Some(d) => {
             let primary = d.primary.as_ref().map_or("no primary".into(), |p| format!("primary {p}"));
-            let lost = view.checked.map_or(String::new(), |c| format!(", {} lost", count(c.lost_total)));
-            format!("database  {primary}, epoch {}{lost}, {}", d.epoch, d.durability)
+            format!("database  {primary}, epoch {}, {}", d.epoch, d.durability)
         }
     };
     let leader = view.ledger.leader.as_ref().map_or("no leader".into(), |l| format!("leader {l}"));

@@ -1,6 +1,7 @@
 //! The status screen: goldens, and that it always fits.
 
 use super::*;
+use crate::Finding;
 use crate::fixtures;
 
 #[test]
@@ -27,6 +28,32 @@ fn every_screen_fits() {
     let view = view.judged();
     let text = status(&view, Paint::Plain);
     assert!(text.lines().count() < HEIGHT && text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
+}
+
+#[test]
+fn what_to_do_is_never_cut_off() {
+    let mut view = fixtures::failover();
+    let remedy = "start node c, or, if its disk is gone for good, tell the cluster so and accept the loss";
+    let why = format!(
+        "a and c are the only nodes that must have every acknowledged commit, and neither answers: {remedy}"
+    );
+    view.database.as_mut().unwrap().stopped_because = Some(why.clone());
+    let view = view.judged();
+    let text = status(&view, Paint::Plain);
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(flat.contains(&format!("Writes are stopped: {why}.")), "{text}");
+    assert!(text.lines().count() < HEIGHT && text.lines().all(|l| l.chars().count() <= WIDTH), "{text}");
+}
+
+#[test]
+fn findings_without_room_are_counted() {
+    let mut view = fixtures::many(20);
+    let finding = |n: usize| Finding { level: Level::Warning, text: format!("{n}: {}", "words ".repeat(20)) };
+    view.verdict.findings = (0..9).map(finding).collect();
+    let text = status(&view, Paint::Plain);
+    assert!(text.contains("2: words") && !text.contains("3: words"), "{text}");
+    assert!(text.contains("  … and 6 more\n"), "{text}");
+    assert!(text.lines().count() < HEIGHT, "{text}");
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tiebeam_topology::{NodeName, Role};
 
 use crate::words::{age, bytes, count, list};
-use crate::{DatabaseRole, Finding, InstanceState, Level, NodeView, ServerState, Verdict, View};
+use crate::{
+    DatabaseRole, Finding, InstanceState, Level, NodeView, ServerState, Verdict, View, Waits, heirs,
+};
 
 /// A replica this far behind is worth a word, bytes of write-ahead log (one segment of PostgreSQL).
 pub const LAG_WARNING_BYTES: u64 = 16 << 20;
@@ -108,9 +110,6 @@ fn database(view: &View, findings: &mut Findings) {
         .filter(|(_, n)| n.database.as_ref().is_some_and(|d| d.accepting_writes))
         .map(|(name, _)| name)
         .collect();
-    if let Some(checked) = view.checked.filter(|c| c.lost_total > 0) {
-        findings.alarm(format!("{} acknowledged writes are lost.", count(checked.lost_total)));
-    }
     if let Some(why) = &database.stopped_because {
         findings.alarm(format!("Writes are stopped: {}.", why.trim_end_matches('.')));
     } else if let Some(primary) = &database.primary {
@@ -172,9 +171,10 @@ fn pools(view: &View, findings: &mut Findings) {
 
 fn nodes(view: &View, findings: &mut Findings) {
     for (name, state) in view.nodes.iter().filter(|(_, n)| !n.alive) {
-        let last = match state.report_age_ms {
-            Some(ms) => format!("its last report is {} old", age(ms)),
-            None => "it has never reported".into(),
+        let last = match (state.report_age_ms, state.ended) {
+            (Some(ms), true) => format!("it ended in order {} ago", age(ms)),
+            (Some(ms), false) => format!("its last report is {} old", age(ms)),
+            (None, _) => "it has never reported".into(),
         };
         findings.warning(format!("Node {name} is down: {last}."));
     }
@@ -217,14 +217,11 @@ fn works(view: &View, without: Option<&NodeName>) -> BTreeSet<String> {
     if quorum {
         works.insert("the ledger has no quorum".to_owned());
     }
-    if let Some(primary) = view.database.as_ref().and_then(|d| d.primary.as_ref()) {
-        let strict = view.database.as_ref().is_some_and(|d| d.durability.starts_with("strict"));
-        let heirs = view
-            .nodes
-            .iter()
-            .filter(|(name, _)| here(name))
-            .filter(|(_, n)| n.database.as_ref().is_some_and(|d| d.sync && d.streaming))
-            .count();
+    if let Some(database) = &view.database
+        && let Some(primary) = &database.primary
+    {
+        let strict = database.waits() == Waits::Strict;
+        let heirs = heirs(view, without).len();
         let writes = if here(primary) { !strict || heirs > 0 } else { heirs > 0 };
         if writes && quorum {
             works.insert("writes stop".to_owned());

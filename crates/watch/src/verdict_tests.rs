@@ -84,9 +84,12 @@ fn each_thing_that_may_be_wrong_has_its_sentence() {
             "Writes are stopped: no replica has every commit.",
         ),
         (
-            |v| v.checked = Some(crate::CheckedWrites { acknowledged_total: 9, lost_total: 2 }),
-            Level::Alarm,
-            "2 acknowledged writes are lost.",
+            |v| {
+                kill(v, "c");
+                at(v, "c").ended = true;
+            },
+            Level::Warning,
+            "Node c is down: it ended in order 260 ms ago.",
         ),
         (|v| db(v, "a").accepting_writes = false, Level::Alarm, "The primary a does not accept writes."),
         (|v| db(v, "b").accepting_writes = true, Level::Alarm, "a and b all say that they accept writes."),
@@ -148,6 +151,14 @@ fn under_strict_the_last_replica_may_not_die() {
     assert!(!texts(&view).contains(&"If b dies, writes stop.".to_owned()));
     view.database.as_mut().unwrap().durability = "strict".into();
     assert!(texts(&view).contains(&"If b dies, writes stop.".to_owned()));
+}
+
+#[test]
+fn under_async_any_replica_takes_over() {
+    let mut view = fixtures::healthy();
+    view.database.as_mut().unwrap().durability = "async: a commit waits for no replica".into();
+    ["b", "c"].into_iter().for_each(|n| db(&mut view, n).sync = false);
+    assert_eq!(texts(&view), Vec::<String>::new(), "any one node may die");
 }
 
 fn at<'a>(view: &'a mut View, name: &str) -> &'a mut NodeView {

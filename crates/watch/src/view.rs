@@ -12,7 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tiebeam_topology::{ClusterName, Epoch, Lsn, NodeName, Role, Timeline};
 
 /// Events that a view carries; older ones fall off. A bound on memory and on the page.
-pub const EVENTS_MAX: usize = 200;
+pub const EVENTS_MAX: usize = 100;
+/// Longest text of an event, characters; the rest is cut where it is told.
+pub const EVENT_TEXT_MAX: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
@@ -26,8 +28,6 @@ pub struct View {
     pub nodes: BTreeMap<NodeName, NodeView>,
     /// Present exactly when the file has a `[database]`.
     pub database: Option<ClusterDatabaseView>,
-    /// Writes that a checker had acknowledged and read back (`tiebeam demo`, drills); `None` where none runs.
-    pub checked: Option<CheckedWrites>,
     /// Newest first, at most [`EVENTS_MAX`].
     pub events: Vec<Event>,
     /// What [`crate::judge`] said of the rest; [`View::judged`] fills it.
@@ -44,7 +44,6 @@ impl View {
             ledger: LedgerView::default(),
             nodes: BTreeMap::new(),
             database: None,
-            checked: None,
             events: Vec::new(),
             verdict: Verdict::default(),
         }
@@ -89,8 +88,14 @@ pub struct NodeView {
     pub roles: BTreeSet<Role>,
     /// It reported lately.
     pub alive: bool,
+    /// Its last report says that it ends in order.
+    #[serde(default)]
+    pub ended: bool,
     /// Since its last report; `None` if it never reported.
     pub report_age_ms: Option<u64>,
+    /// When it made that report by its own wall clock, milliseconds since 1970; 0 if it never reported.
+    #[serde(default)]
+    pub reported_unix_ms: u64,
     /// Of Tiebeam, as `tiebeam --version` prints it.
     pub version: String,
     pub uptime_s: u64,
@@ -109,7 +114,9 @@ impl NodeView {
             address,
             roles,
             alive: false,
+            ended: false,
             report_age_ms: None,
+            reported_unix_ms: 0,
             version: String::new(),
             uptime_s: 0,
             memory_bytes: 0,
@@ -227,8 +234,11 @@ pub struct SqlView {
     pub clients: u64,
     /// Sessions that wait for a primary now.
     pub held: u64,
+    /// Reads that could have gone to a replica, by the role of the server that had them.
     pub reads_primary_total: u64,
-    pub reads_replica_total: BTreeMap<NodeName, u64>,
+    pub reads_replica_total: u64,
+    /// The same reads by server, whatever its role was: a node changes it with each failover.
+    pub reads_by_server_total: BTreeMap<NodeName, u64>,
     pub writes_total: u64,
     pub statements_per_s: f64,
 }
@@ -249,6 +259,9 @@ pub struct DatabaseView {
     pub sync: bool,
     /// A primary: clients may write now.
     pub accepting_writes: bool,
+    /// Why no node accepts writes although one should, as this node's agent sees it.
+    #[serde(default)]
+    pub stopped_because: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -302,13 +315,6 @@ pub struct ClusterDatabaseView {
     pub durability: String,
     /// Why writes are stopped on purpose, as a sentence; `None` when they are not.
     pub stopped_because: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckedWrites {
-    pub acknowledged_total: u64,
-    /// Acknowledged, and not there when read back.
-    pub lost_total: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,6 +399,15 @@ mod tests {
             assert_eq!(serde_json::from_str::<View>(&text).unwrap(), view);
         }
         assert!(serde_json::from_str::<View>("{}").is_err());
+    }
+
+    #[test]
+    fn a_view_stays_small_whatever_was_told() {
+        let mut view = fixtures::many(20);
+        let event = Event { text: "x".repeat(EVENT_TEXT_MAX), ..view.events[0].clone() };
+        view.events = vec![event; 3 * EVENTS_MAX];
+        let bytes = serde_json::to_string(&view.judged()).unwrap().len();
+        assert!(bytes < 160 << 10, "{bytes}");
     }
 
     #[test]

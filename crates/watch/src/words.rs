@@ -102,6 +102,23 @@ pub fn cut(text: &str, width: usize) -> String {
     short
 }
 
+/// The words of a text in lines of at most `width` characters, without control characters; a word that is longer is
+/// cut. No line for no words.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let word = cut(word, width);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +164,8 @@ mod tests {
         assert_eq!(cut("hello!", 5), "hell…");
         assert_eq!(cut("a\x1b[2Jb", 9), "a [2Jb");
         assert_eq!(cut("x", 0), "");
+        assert_eq!(wrap("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrap("a\x1b[2J incomprehensible", 6), ["a [2J", "incom…"]);
+        assert_eq!(wrap(" ", 5), Vec::<String>::new());
     }
 }

@@ -146,6 +146,7 @@ fn ledger(view: &View, narrow: bool) -> Flowing {
 fn column(view: &View, name: &NodeName, n: &NodeView, narrow: bool) -> Column {
     let state = match (n.alive, n.report_age_ms) {
         (true, _) => format!("up {}", uptime(n.uptime_s)),
+        (false, Some(ms)) if n.ended => format!("✕ ENDED {}", age(ms)),
         (false, Some(ms)) => format!("✕ DOWN {}", age(ms)),
         (false, None) => "✕ DOWN".into(),
     };

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use super::complain;
+use super::{WrongUse, complain};
 use crate::explain::{Topic, explain};
 
 #[derive(clap::Args)]
@@ -15,7 +15,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let view = arguments.cluster.view();
+    let view = match arguments.cluster.view() {
+        Err(error) if error.downcast_ref::<WrongUse>().is_some() => return Err(error),
+        view => view,
+    };
     super::say(explain(arguments.topic, view.as_ref().ok()).trim_end());
     if let Err(error) = view {
         complain(format_args!("what this cluster does now is not known: {error:#}"));

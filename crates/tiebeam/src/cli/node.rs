@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tiebeam_topology::{Cluster, NodeName};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +38,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     log();
+    raise_descriptors();
     let cluster = super::load(&arguments.config)?;
     for note in &cluster.notes {
         tracing::warn!("{}:{}: {}", arguments.config.display(), note.line, note.text);
@@ -70,6 +72,24 @@ fn log() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// Takes all the file descriptors that this process may have: an edge needs two for each request under way, and the usual
+/// soft limit of 1024 is for programs that use select(2).
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let shown = |n: Option<u64>| n.map_or("unlimited".to_owned(), |n| n.to_string());
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => tracing::info!(
+            from = shown(limit.current),
+            to = shown(limit.maximum),
+            "file descriptors: the soft limit is raised to the hard one"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, at = shown(limit.current), "file descriptors: the soft limit stays")
+        }
+    }
 }
 
 /// The node that is meant: by name, or the only one whose address this machine has.

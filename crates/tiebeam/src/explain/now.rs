@@ -1,7 +1,7 @@
 //! The part of an explanation that is about this cluster at this moment. Pure.
 
 use tiebeam_topology::{NodeName, Role};
-use tiebeam_watch::{NodeView, ServerState, View};
+use tiebeam_watch::{NodeView, ServerState, SqlView, View, Waits, heirs, words};
 
 use super::Topic;
 
@@ -10,7 +10,7 @@ pub fn now(topic: Topic, view: &View) -> Vec<String> {
     match topic {
         Topic::RoundRobin => pools(view),
         Topic::ActiveActive => edges(view),
-        Topic::PrimaryReplica => members(view),
+        Topic::PrimaryReplica => members(view).into_iter().chain(routers(view)).collect(),
         Topic::Failover => candidates(view),
         Topic::Durability => match &view.database {
             Some(d) => vec![d.durability.clone()].into_iter().chain(d.stopped_because.clone()).collect(),
@@ -62,29 +62,34 @@ fn database_death(view: &View, name: &NodeName, node: &NodeView) -> String {
     if !node.roles.contains(&Role::Database) {
         return "it holds no data; the database does not notice.".into();
     }
-    let primary = view.database.as_ref().and_then(|d| d.primary.as_ref());
-    let streaming: Vec<&str> = view
-        .with_role(Role::Database)
-        .filter(|(n, v)| {
-            *n != name && Some(*n) != primary && v.database.as_ref().is_some_and(|d| d.streaming && d.sync)
-        })
-        .map(|(n, _)| n.as_str())
-        .collect();
-    match (primary == Some(name), streaming.as_slice()) {
-        (true, []) => {
-            "it is the primary and no other node has all writes: writes stop until it is back.".into()
-        }
-        (true, [one]) => format!("it is the primary: {one} takes over when the lease has ended."),
-        (true, several) => {
-            format!(
-                "it is the primary: of {} the one with the most takes over when the lease has ended.",
-                several.join(" and ")
-            )
-        }
-        (false, []) if primary.is_some() => {
-            "no other replica is left: by its durability the primary goes on alone or waits.".into()
-        }
-        (false, rest) => format!("reads go to the others, commits wait for {}.", rest.join(" or ")),
+    let Some(database) = &view.database else { return "there is no database in this cluster.".into() };
+    let Some(primary) = &database.primary else {
+        return "there is no primary now, and a failover may need its vote or its data.".into();
+    };
+    let waits = database.waits();
+    let heirs = heirs(view, Some(name));
+    if primary == name {
+        let may_lose = match waits {
+            Waits::Nobody => {
+                " Commits that no replica has received by then are lost, although they were acknowledged."
+            }
+            Waits::Quorum | Waits::Strict => "",
+        };
+        return match heirs.as_slice() {
+            [] => "it is the primary and no other node has all writes: writes stop until it is back.".into(),
+            [one] => format!("it is the primary: {one} takes over when the lease has ended.{may_lose}"),
+            several => format!(
+                "it is the primary: of {} the one with the most takes over when the lease has ended.{may_lose}",
+                words::list(several, "and")
+            ),
+        };
+    }
+    match (waits, heirs.as_slice()) {
+        (Waits::Nobody, []) => "no other replica is left: the primary goes on alone.".into(),
+        (Waits::Nobody, _) => "reads go to the others; commits wait for no replica anyway.".into(),
+        (Waits::Quorum, []) => "no other replica is left: the primary goes on alone.".into(),
+        (Waits::Strict, []) => "no other replica is left: commits wait until one is back.".into(),
+        (_, rest) => format!("reads go to the others, commits wait for {}.", words::list(rest, "or")),
     }
 }
 
@@ -140,23 +145,83 @@ fn members(view: &View) -> Vec<String> {
             _ => format!("{name} is down."),
         });
     }
-    for (name, node) in &view.nodes {
-        if let (Some(sql), true) = (&node.sql, node.alive) {
-            let replicas: u64 = sql.reads_replica_total.values().sum();
-            lines.push(format!(
-                "The router on {name} sent {replicas} reads to replicas, {} to the primary, and {} writes.",
-                sql.reads_primary_total, sql.writes_total
-            ));
-        }
-    }
     lines
+}
+
+fn routers(view: &View) -> Vec<String> {
+    let all =
+        view.nodes.iter().filter(|(_, n)| n.alive).filter_map(|(name, n)| Some((name, n.sql.as_ref()?)));
+    let line = |(name, sql): (&NodeName, &SqlView)| {
+        format!(
+            "The router on {name} sent {} reads to replicas, {} to the primary, and {} writes.",
+            sql.reads_replica_total, sql.reads_primary_total, sql.writes_total
+        )
+    };
+    all.map(line).collect()
 }
 
 fn candidates(view: &View) -> Vec<String> {
     let mut lines = members(view);
-    lines.truncate(view.with_role(Role::Database).count());
     if let Some(why) = view.database.as_ref().and_then(|d| d.stopped_because.as_ref()) {
         lines.push(format!("Nobody can take over: {why}."));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use tiebeam_watch::fixtures::{failover, healthy, node};
+
+    use super::*;
+
+    /// What the death of a node would mean for the database.
+    fn dies(view: &View, name: &str) -> String {
+        let all = deaths(Topic::Failover, view);
+        all.into_iter().find(|(n, _)| *n == node(name)).unwrap().1
+    }
+
+    fn with(durability: &str, sync: bool) -> View {
+        let mut view = healthy();
+        view.database.as_mut().unwrap().durability = durability.into();
+        for name in ["b", "c"] {
+            view.nodes.get_mut(&node(name)).unwrap().database.as_mut().unwrap().sync = sync;
+        }
+        view
+    }
+
+    #[test]
+    fn each_durability_has_its_own_ends() {
+        let quorum = with("quorum: a commit waits for one of b, c", true);
+        assert_eq!(
+            dies(&quorum, "a"),
+            "it is the primary: of b and c the one with the most takes over when the lease has ended."
+        );
+        assert_eq!(dies(&quorum, "b"), "reads go to the others, commits wait for c.");
+        let lossy = with("async: a commit waits for no replica", false);
+        assert!(
+            dies(&lossy, "a").contains("of b and c the one with the most takes over"),
+            "{}",
+            dies(&lossy, "a")
+        );
+        assert!(dies(&lossy, "a").contains("are lost, although they were acknowledged"));
+        assert_eq!(dies(&lossy, "b"), "reads go to the others; commits wait for no replica anyway.");
+        let alone = with("quorum: no replica keeps up", false);
+        assert!(dies(&alone, "a").contains("writes stop until it is back"));
+        assert_eq!(dies(&alone, "b"), "no other replica is left: the primary goes on alone.");
+        let strict = with("strict: no replica keeps up, writes wait", false);
+        assert_eq!(dies(&strict, "b"), "no other replica is left: commits wait until one is back.");
+    }
+
+    #[test]
+    fn without_a_primary_every_replica_is_told_of() {
+        let lines = now(Topic::Failover, &failover());
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].starts_with("There is no primary now"));
+        for (line, name) in lines[1..].iter().zip(["a", "b", "c"]) {
+            assert!(line.starts_with(&format!("{name} is ")), "{line}");
+        }
+        let mut view = failover();
+        view.nodes.get_mut(&node("a")).unwrap().alive = true;
+        assert!(dies(&view, "b").starts_with("there is no primary now"), "{}", dies(&view, "b"));
+    }
 }

@@ -9,8 +9,8 @@ use tiebeam_watch::Level;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Here;
 use super::board::Board;
+use super::{Here, failure};
 use crate::cli::WrongUse;
 
 /// Who owns PostgreSQL when the node runs as root: the user that the distribution's package makes.
@@ -57,7 +57,7 @@ impl Part {
             linger: here.options.linger,
             owner,
         };
-        let agent = Agent::start(settings, here.ledger.clone()).await.map_err(|e| WrongUse(e.to_string()))?;
+        let agent = Agent::start(settings, here.ledger.clone()).await.map_err(failure::database)?;
         let mut events = agent.events().context("the agent's events are taken once, here")?;
         let board = board.clone();
         let events = tokio::spawn(async move {

@@ -5,8 +5,11 @@
 
 mod apps;
 mod board;
+mod counts;
 mod database;
 mod edge;
+mod ending;
+mod failure;
 mod foreign;
 mod identity;
 mod memory;
@@ -17,7 +20,7 @@ mod router;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tiebeam_console::Console;
@@ -25,14 +28,24 @@ use tiebeam_ledger::{Embedded, Peer, Settings};
 use tiebeam_topology::{Cluster, Database, NodeName, Role};
 use tiebeam_watch::Level;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::cli::WrongUse;
 use board::Board;
+use ending::{Deadline, STOP_TIME};
 use identity::Identities;
 
-/// How long running requests and sessions may take to end after SIGTERM. The rooms after them have the rest of ten
-/// seconds.
+/// How long running requests, and after them the apps, may take to end.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
+/// How long sessions of the router may take to end: their apps have ended already.
+const SESSIONS_TIME: Duration = Duration::from_secs(1);
+/// How long each of the last parts may take: the report, the console, the ledger.
+const LAST_TIME: Duration = Duration::from_millis(700);
+/// What is kept of the node's time for those after the edge, the apps, the router and PostgreSQL.
+const AFTER_EDGE: Duration = Duration::from_millis(5000);
+const AFTER_APPS: Duration = Duration::from_millis(3500);
+const AFTER_ROUTER: Duration = Duration::from_millis(3000);
+const AFTER_DATABASE: Duration = Duration::from_millis(1000);
 
 pub struct Options {
     pub cluster: Cluster,
@@ -55,8 +68,8 @@ pub struct Here {
 
 /// Runs until SIGTERM or SIGINT, or until something fails that a restart must mend.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut told = told_to_end()?;
+    refuse_reload()?;
     let cluster = Arc::new(options.cluster.clone());
     let name = options.name.clone();
     std::fs::create_dir_all(&options.data)
@@ -69,16 +82,43 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     board.tell(Level::Info, format!("{} is up", here.name));
     let mut ledger_status = here.ledger.status_changes();
     let code = tokio::select! {
-        _ = terminate.recv() => ExitCode::SUCCESS,
-        _ = interrupt.recv() => ExitCode::SUCCESS,
+        _ = told.wait_for(Option::is_some) => ExitCode::SUCCESS,
         failed = ledger_status.wait_for(|s| s.failed.is_some()) => {
             let why = failed.ok().and_then(|s| s.failed.clone()).unwrap_or_else(|| "it was closed".into());
             tracing::error!(why, "the ledger of this node has stopped; the node ends, so that nothing is decided on old knowledge");
             ExitCode::from(1)
         }
     };
-    parts.stop(&here, board).await;
+    let told = told.borrow().unwrap_or_else(Instant::now);
+    parts.stop(&here, board, Deadline::of(told)).await;
     Ok(code)
+}
+
+/// When SIGTERM or SIGINT first came. The time to end counts from there, even if the node is still starting then.
+fn told_to_end() -> anyhow::Result<watch::Receiver<Option<Instant>>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (tell, told) = watch::channel(None);
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tell.send_replace(Some(Instant::now()));
+        // Held, so that nobody takes the end of this task for another signal.
+        tell.closed().await;
+    });
+    Ok(told)
+}
+
+/// SIGHUP asks a daemon to read its file again. Unanswered it would kill this one, with everything undrained.
+fn refuse_reload() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!(
+                "SIGHUP: there is nothing to reload yet; to change the file, end this node with SIGTERM and start it again"
+            );
+        }
+    });
+    Ok(())
 }
 
 async fn open_ledger(
@@ -106,7 +146,7 @@ async fn open_ledger(
         identities.node.server_config(),
         identities.node.client_config(),
     );
-    Ok(Embedded::open(settings).await.map_err(|e| WrongUse(format!("the ledger did not open: {e}")))?)
+    Embedded::open(settings).await.map_err(failure::ledger)
 }
 
 /// The rooms of this node that run.
@@ -152,25 +192,33 @@ impl Parts {
         Ok(Self { console, database, router, apps, edge, report })
     }
 
-    /// From the outside in: no new requests, then no apps, then no sessions, then the database, then the ledger.
-    async fn stop(self, here: &Here, board: Arc<Board>) {
+    /// From the outside in: no new requests, then no apps, then no sessions, then the database, then the ledger. All of
+    /// it within the deadline: who comes late gets less, and nobody is waited for beyond it.
+    async fn stop(self, here: &Here, board: Arc<Board>, deadline: Deadline) {
         board.tell(Level::Info, format!("{} ends in order", here.name));
         if let Some(edge) = self.edge {
-            edge.stop(DRAIN_TIME).await;
+            deadline.end("the edge", (DRAIN_TIME, AFTER_EDGE), |time| edge.stop(time)).await;
         }
         if let Some(apps) = self.apps {
-            apps.stop(DRAIN_TIME).await;
+            deadline.end("the apps", (DRAIN_TIME, AFTER_APPS), |time| apps.stop(time)).await;
         }
         if let Some(router) = self.router {
-            router.stop(Duration::from_secs(1)).await;
+            deadline.end("the router", (SESSIONS_TIME, AFTER_ROUTER), |time| router.stop(time)).await;
         }
         if let Some(database) = self.database {
-            database.stop().await;
+            // Its guard has a deadline of its own, and stops PostgreSQL by it if this one is over first.
+            deadline.end("PostgreSQL", (STOP_TIME, AFTER_DATABASE), |_| database.stop()).await;
         }
-        self.report.stop().await;
-        if let Some(console) = self.console {
-            console.shutdown().await;
-        }
-        here.ledger.shutdown().await;
+        let last = (LAST_TIME, LAST_TIME / 2);
+        let console = self.console;
+        tokio::join!(
+            deadline.end("the report", last, |time| self.report.stop(time)),
+            deadline.end("the console", last, |_| async {
+                if let Some(console) = console {
+                    console.shutdown().await;
+                }
+            }),
+        );
+        deadline.end("the ledger", (LAST_TIME, Duration::ZERO), |_| here.ledger.shutdown()).await;
     }
 }

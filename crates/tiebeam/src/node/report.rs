@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tiebeam_apps::{Instance, State as Supervised};
 use tiebeam_edge::Edge;
-use tiebeam_ledger::{Key, LeaseId, Register, Store, StoreError, Txn};
-use tiebeam_postgres::{MemberRole, MemberStatus, State};
+use tiebeam_ledger::{Key, Register, Store, StoreError, Txn};
+use tiebeam_postgres::{MemberRole, State};
 use tiebeam_sql::Router;
 use tiebeam_topology::{Database, Moment, NodeName, Role, Timeline};
 use tiebeam_watch::{
@@ -18,16 +18,14 @@ use tiebeam_watch::{
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::board::{Board, REPORTS, durability_words};
+use super::board::{Board, REPORTS, durability_words, unix_ms};
 use super::rates::{Quantiles, Rate};
-use super::{Here, memory};
+use super::{Here, counts, memory};
 
 /// How often a node looks at itself.
 const EVERY: Duration = Duration::from_millis(500);
 /// How often it tells the others, unless its database's role changed.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// The report of a node that died stays this long.
-const LEASE: Duration = Duration::from_secs(10);
 
 /// Where the numbers come from.
 pub struct Sources {
@@ -52,17 +50,19 @@ impl Part {
             requests: Rate::default(),
             latency: Quantiles::default(),
             statements: Rate::default(),
-            lease: None,
         };
         Self { task: tokio::spawn(reporter.run()), here: here.clone() }
     }
 
-    /// Takes the report back: a node that ended in order is not one that fell silent.
-    pub async fn stop(self) {
+    /// Says that this node ends in order: it is not one that fell silent. Without a quorum nobody could hear it.
+    pub async fn stop(self, time: Duration) {
         self.task.abort();
-        if let Ok(key) = Key::new(format!("{REPORTS}{}", self.here.name)) {
-            let _ = self.here.ledger.transact(Txn::delete(key)).await;
+        if !self.here.ledger.status().quorum {
+            return;
         }
+        let node = &self.here.cluster.nodes[&self.here.name];
+        let last = NodeView { ended: true, ..stamped(NodeView::silent(node.address, node.roles.clone())) };
+        let _ = tokio::time::timeout(time, tell(&self.here, &last)).await;
     }
 }
 
@@ -74,7 +74,6 @@ struct Reporter {
     requests: Rate,
     latency: Quantiles,
     statements: Rate,
-    lease: Option<LeaseId>,
 }
 
 impl Reporter {
@@ -87,30 +86,15 @@ impl Reporter {
             let now = Moment::now();
             let mine = self.look(now);
             if told_at.is_none_or(|at| now.since(at) >= TELL_EVERY) {
-                match self.tell(&mine).await {
+                match tell(&self.here, &mine).await {
                     Ok(()) => told_at = Some(now),
-                    Err(error) => {
-                        tracing::debug!(%error, "the report could not be written");
-                        if matches!(error, StoreError::LeaseGone(_)) {
-                            self.lease = None;
-                        }
-                    }
+                    Err(error) => tracing::debug!(%error, "the report could not be written"),
                 }
             }
             let database = self.cluster_database();
-            self.board.refresh(mine, database).await;
+            let own = counts::own(&self.here, &self.board, &self.sources);
+            self.board.refresh(mine, database, own).await;
         }
-    }
-
-    async fn tell(&mut self, mine: &NodeView) -> Result<(), StoreError> {
-        let lease = match self.lease {
-            Some(id) => self.here.ledger.keep(id).await.map(|()| id)?,
-            None => self.here.ledger.grant(LEASE).await?,
-        };
-        self.lease = Some(lease);
-        let Ok(key) = Key::new(format!("{REPORTS}{}", self.here.name)) else { return Ok(()) };
-        let Ok(put) = Register::new(key).put(mine, Some(lease)) else { return Ok(()) };
-        self.here.ledger.transact(Txn { compare: Vec::new(), then: vec![put] }).await.map(|_| ())
     }
 
     fn look(&mut self, now: Moment) -> NodeView {
@@ -125,9 +109,9 @@ impl Reporter {
             mine.apps = instances.borrow().iter().map(|i| instance(&self.here.name, i)).collect();
         }
         if mine.roles.contains(&Role::Database) {
-            mine.database = self.sources.database.as_ref().map(|s| member(&s.borrow().me));
+            mine.database = self.sources.database.as_ref().map(|s| database(&s.borrow()));
         }
-        mine
+        stamped(mine)
     }
 
     fn edge(&mut self, edge: &Edge, now: Moment) -> EdgeView {
@@ -172,8 +156,6 @@ impl Reporter {
     fn sql(&mut self, router: &Router, now: Moment) -> Option<SqlView> {
         let address = self.here.cluster.sql_address(&self.here.name)?;
         let stats = router.stats();
-        let primary = self.sources.database.as_ref().and_then(|s| s.borrow().primary.clone());
-        let replicas = stats.servers.iter().filter(|(n, _)| Some(*n) != primary.as_ref());
         let writes_total = stats.servers.values().map(|s| s.writes).sum();
         let statements = stats.servers.values().map(|s| s.reads + s.writes).sum();
         Some(SqlView {
@@ -181,7 +163,8 @@ impl Reporter {
             clients: stats.clients,
             held: stats.waiting,
             reads_primary_total: stats.reads_primary.values().sum(),
-            reads_replica_total: replicas.map(|(n, s)| (n.clone(), s.reads)).collect(),
+            reads_replica_total: stats.reads_replica,
+            reads_by_server_total: stats.servers.iter().map(|(n, s)| (n.clone(), s.reads)).collect(),
             writes_total,
             statements_per_s: self.statements.of(statements, now),
         })
@@ -206,6 +189,18 @@ impl Reporter {
     }
 }
 
+/// With the moment at which it is told. It stays in the ledger when its node has died: who asks later must learn for how
+/// long it has been silent.
+fn stamped(mine: NodeView) -> NodeView {
+    NodeView { reported_unix_ms: unix_ms(), ..mine }
+}
+
+async fn tell(here: &Here, mine: &NodeView) -> Result<(), StoreError> {
+    let Ok(key) = Key::new(format!("{REPORTS}{}", here.name)) else { return Ok(()) };
+    let Ok(put) = Register::new(key).put(mine, None) else { return Ok(()) };
+    here.ledger.transact(Txn { compare: Vec::new(), then: vec![put] }).await.map(|_| ())
+}
+
 fn instance(node: &NodeName, i: &Instance) -> InstanceView {
     InstanceView {
         id: format!("{node}/{}", i.id),
@@ -222,7 +217,8 @@ fn instance(node: &NodeName, i: &Instance) -> InstanceView {
     }
 }
 
-fn member(m: &MemberStatus) -> DatabaseView {
+fn database(state: &State) -> DatabaseView {
+    let m = &state.me;
     DatabaseView {
         role: match m.role {
             MemberRole::Primary => DatabaseRole::Primary,
@@ -238,5 +234,6 @@ fn member(m: &MemberStatus) -> DatabaseView {
         streaming: m.streaming,
         sync: m.sync,
         accepting_writes: m.accepting_writes,
+        stopped_because: state.stopped_because.clone(),
     }
 }

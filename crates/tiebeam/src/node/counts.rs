@@ -1,0 +1,51 @@
+//! What this node alone counts, for its `/metrics`: every bound that was reached, every retry, everything dropped.
+
+use tiebeam_watch::Extra;
+
+use super::Here;
+use super::board::Board;
+use super::report::Sources;
+
+pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
+    let mut own = vec![Extra::counter(
+        "events_dropped",
+        "Events that are in the log only, because too many waited for the ledger",
+        board.dropped_events(),
+    )];
+    let c = here.ledger.status().counters;
+    let calls = [
+        ("retried", c.retried),
+        ("no_quorum", c.no_quorum),
+        ("unknown", c.unknown),
+        ("busy", c.busy),
+        ("refused", c.refused),
+        ("crowded", c.crowded),
+        ("leader_changes", c.leader_changes),
+    ];
+    own.push(Extra::counters("ledger_events", "What the ledger of this node went through", "what", calls));
+    if let Some(edge) = &sources.edge {
+        let s = edge.stats();
+        let help =
+            "Requests and connections refused, by the bound that was reached or the rule that was broken";
+        own.push(Extra::counters("edge_refused", help, "why", s.refused));
+        let pauses = [
+            ("connections", s.connections.paused_at_bound),
+            ("descriptors", s.connections.paused_without_descriptors),
+        ];
+        let help = "Pauses of accepting, by what had run out";
+        own.push(Extra::counters("edge_accept_pauses", help, "of", pauses));
+        own.push(Extra::counter("edge_retries", "Attempts after the first", s.retries));
+        let help = "Handshakes that failed";
+        own.push(Extra::counter("edge_tls_handshakes_failed", help, s.connections.tls_handshakes_failed));
+        let help = "Lines of the access log that were dropped, because its writer was behind";
+        own.push(Extra::counter("edge_log_lines_dropped", help, s.log_lines_dropped));
+    }
+    if let Some(router) = &sources.router {
+        let s = router.stats();
+        let help = "What the router went through: bounds reached, waits, refusals, repetitions";
+        own.push(Extra::counters("sql_events", help, "what", s.counts));
+        let help = "Reads that the primary had, by why no replica did";
+        own.push(Extra::counters("sql_primary_reads", help, "why", s.reads_primary));
+    }
+    own
+}

@@ -1,0 +1,86 @@
+//! Which failures of a start another start may mend (exit 1, an init system tries again), and which need a person first
+//! (exit 2): a wrong setting, a folder of another's, a missing package.
+
+use std::io::{self, ErrorKind};
+
+use tiebeam_ledger::OpenError;
+
+use crate::cli::WrongUse;
+
+/// The ledger did not open.
+pub fn ledger(error: OpenError) -> anyhow::Error {
+    let mends = match &error {
+        OpenError::Io { source, .. } => io_mends(source),
+        OpenError::Locked { .. } | OpenError::Start(_) => true,
+        OpenError::Settings(_)
+        | OpenError::Listen { .. }
+        | OpenError::Foreign { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Corrupt { .. } => false,
+    };
+    told(format!("the ledger did not open: {error}"), mends)
+}
+
+/// The agent of PostgreSQL did not start.
+pub fn database(error: tiebeam_postgres::Error) -> anyhow::Error {
+    use tiebeam_postgres::Error;
+    let mends = match &error {
+        Error::File { source, .. } => io_mends(source),
+        Error::Guard { .. } | Error::Program { .. } | Error::Sql(_) | Error::Ledger(_) => true,
+        _ => false,
+    };
+    told(error.to_string(), mends)
+}
+
+/// Disks fill and fail and come back; a wrong owner or path stays what it is.
+fn io_mends(error: &io::Error) -> bool {
+    use ErrorKind::{
+        AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
+    !matches!(
+        error.kind(),
+        NotFound
+            | PermissionDenied
+            | NotADirectory
+            | IsADirectory
+            | AlreadyExists
+            | InvalidInput
+            | InvalidFilename
+    )
+}
+
+fn told(text: String, mends: bool) -> anyhow::Error {
+    if mends { anyhow::anyhow!(text) } else { WrongUse(text).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io(source: impl Into<io::Error>) -> OpenError {
+        OpenError::Io { what: "write", path: "/data/ledger".into(), source: source.into() }
+    }
+
+    #[test]
+    fn what_a_start_may_mend_is_no_wrong_use() {
+        let database_file = |kind: ErrorKind| {
+            let (what, path) = ("write", "/data/postgres".into());
+            database(tiebeam_postgres::Error::File { what, path, source: kind.into() })
+        };
+        let os = io::Error::from_raw_os_error;
+        let table = [
+            (ledger(io(ErrorKind::StorageFull)), true),
+            (ledger(io(os(libc::EIO))), true),
+            (ledger(io(ErrorKind::PermissionDenied)), false),
+            (ledger(OpenError::Locked { path: "/data/ledger".into() }), true),
+            (ledger(OpenError::Settings("a node twice".into())), false),
+            (ledger(OpenError::Newer { path: "/data/ledger".into(), found: 9, known: 1 }), false),
+            (database_file(ErrorKind::StorageFull), true),
+            (database_file(ErrorKind::PermissionDenied), false),
+            (database(tiebeam_postgres::Error::NoUser { name: "postgres".into() }), false),
+        ];
+        for (error, mends) in table {
+            assert_eq!(error.downcast_ref::<WrongUse>().is_none(), mends, "{error}");
+        }
+    }
+}
