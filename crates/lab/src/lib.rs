@@ -2,7 +2,10 @@
 //!
 //! Nothing in the product uses this room. The binary must have been built before: `make test` does.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -65,23 +68,62 @@ pub fn demo(words: &[&str]) -> Finished {
     Finished { status: output.status, receipt, talk }
 }
 
-/// A demo that runs beside the test.
+/// A demo that runs beside the test, in a folder of its own that it keeps.
 pub struct Demo {
     child: Child,
+    folder: PathBuf,
 }
 
 impl Demo {
+    /// Starts one with these words besides `--keep`. What it says goes to files beside the folder.
+    ///
     /// # Panics
     /// If the binary cannot be started.
-    pub fn start(words: &[&str]) -> Self {
+    pub fn start(folder: &Path, words: &[&str]) -> Self {
         let mut command = Command::new(tiebeam());
-        command.args(["demo", "--headless"]).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { child: command.spawn().expect("the binary starts") }
+        command.args(["demo", "--headless", "--json", "--keep"]).arg(folder).args(words);
+        let into =
+            |name| File::create(folder.with_extension(name)).expect("the folder's own folder is there");
+        command.stdin(Stdio::null()).stdout(into("out")).stderr(into("talk"));
+        Self { child: command.spawn().expect("the binary starts"), folder: folder.to_owned() }
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Progress and complaints so far.
+    pub fn talk(&self) -> String {
+        std::fs::read_to_string(self.folder.with_extension("talk")).unwrap_or_default()
+    }
+
+    /// Its receipt, once it has ended.
+    ///
+    /// # Panics
+    /// If it left none.
+    pub fn receipt(&self) -> Value {
+        let text = std::fs::read_to_string(self.folder.with_extension("out")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("no receipt ({e}):\n{}", self.talk()))
+    }
+
+    /// Whether it has said this within `time`.
+    pub fn says_within(&self, time: Duration, text: &str) -> bool {
+        until(time, || self.talk().contains(text).then_some(())).is_some()
+    }
+
+    /// The process of a node's daemon.
+    pub fn daemon(&self, node: &str) -> Option<u32> {
+        let data = self.folder.join(node);
+        let mut all = processes_that_name(data.to_str()?).into_iter();
+        // Its PostgreSQL and guard name the folder too.
+        all.find(|pid| arguments(*pid).contains(" node --config "))
+    }
+
+    /// Where the page or the console answers, by what it said at its start: `page` or `console`.
+    pub fn address(&self, what: &str) -> Option<SocketAddr> {
+        let talk = self.talk();
+        let (_, rest) = talk.split_once(&format!("the {what} http://"))?;
+        rest.split('/').next()?.parse().ok()
     }
 
     /// Sends a signal by its name, as `kill -NAME` does.
@@ -89,8 +131,7 @@ impl Demo {
     /// # Panics
     /// If kill(1) is missing.
     pub fn signal(&self, name: &str) {
-        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
-        assert!(kill.expect("kill(1) is there").success(), "the demo is not there any more");
+        signal(self.pid(), name);
     }
 
     /// How it ended, or `None` if it has not within `time`.
@@ -107,9 +148,39 @@ impl Drop for Demo {
         // It ends its nodes when it is told to; only then it is gone without a trace.
         if matches!(self.child.try_wait(), Ok(None)) {
             self.signal("TERM");
-            let _ = self.ended_within(Duration::from_secs(30));
+            let _ = self.ended_within(Duration::from_secs(60));
         }
+        for name in ["out", "talk"] {
+            let _ = std::fs::remove_file(self.folder.with_extension(name));
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Sends a signal by its name to a process.
+///
+/// # Panics
+/// If kill(1) is missing, or the process.
+pub fn signal(pid: u32, name: &str) {
+    let kill = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    assert!(kill.expect("kill(1) is there").success(), "process {pid} is not there any more");
+}
+
+/// Whether a process is there and has not ended.
+pub fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with('Z'))
+}
+
+/// The body of an answer with status 200, or `None`.
+pub fn get(at: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(at).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
 }
 
 /// Asks again and again until there is an answer, for at most `time`.
@@ -134,9 +205,11 @@ fn pause(time: Duration) {
 pub fn processes_that_name(text: &str) -> Vec<u32> {
     let Ok(folder) = std::fs::read_dir("/proc") else { return Vec::new() };
     let numbers = folder.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let named = numbers.filter(|pid| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        *pid != std::process::id() && String::from_utf8_lossy(&arguments).contains(text)
-    });
-    named.collect()
+    numbers.filter(|pid| *pid != std::process::id() && arguments(*pid).contains(text)).collect()
+}
+
+/// The command line of a process, its words apart by spaces; empty if it is gone.
+fn arguments(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
