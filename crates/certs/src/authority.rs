@@ -33,7 +33,7 @@ const BACKDATED: Duration = Duration::from_secs(3600);
 
 /// A certificate authority: a certificate and the key that signs.
 pub struct Authority {
-    pem: String,
+    pub(crate) pem: String,
     cert: CertificateDer<'static>,
     key: KeyPair,
     ends: SystemTime,
@@ -88,11 +88,6 @@ impl Authority {
     /// The first moment at which it neither signs nor is trusted.
     pub fn expires(&self) -> SystemTime {
         self.ends
-    }
-
-    /// The certificate that all nodes trust, in PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.pem
     }
 
     /// A new identity for a node, with a new key.

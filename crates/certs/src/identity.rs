@@ -13,7 +13,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
-use sha2::{Digest, Sha256};
 use tiebeam_topology::{ClusterName, HostPattern, NodeName};
 
 use crate::Error;
@@ -26,8 +25,9 @@ use crate::read::{self, Facts};
 pub struct Identity {
     ca_pem: String,
     cert_pem: String,
-    key_pem: String,
-    facts: Facts,
+    /// Never logged.
+    pub(crate) key_pem: String,
+    pub(crate) facts: Facts,
     certified: Arc<CertifiedKey>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -98,16 +98,6 @@ impl Identity {
         self.certified.clone()
     }
 
-    /// The node's name, or `sites`.
-    pub fn name(&self) -> &str {
-        &self.facts.name
-    }
-
-    /// The name of the cluster that it belongs to.
-    pub fn cluster(&self) -> &str {
-        &self.facts.cluster
-    }
-
     /// The first moment at which it is no longer valid.
     pub fn expires(&self) -> SystemTime {
         self.facts.ends
@@ -116,34 +106,6 @@ impl Identity {
     /// Whether it was made for a host name or address, as the file writes a site's. `*` needs no name.
     pub fn covers(&self, host: &HostPattern) -> bool {
         *host == HostPattern::Any || self.facts.names.contains(&host.to_string())
-    }
-
-    /// SHA-256 of the certificate, in upper-case hex with colons as `openssl x509 -fingerprint -sha256` prints it.
-    pub fn fingerprint(&self) -> String {
-        let digest = Sha256::digest(self.cert());
-        let pairs: Vec<String> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-        pairs.join(":")
-    }
-
-    /// The authority's certificate, in PEM.
-    pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
-    }
-
-    /// The certificate, in PEM.
-    pub fn cert_pem(&self) -> &str {
-        &self.cert_pem
-    }
-
-    /// The private key, in PEM (PKCS #8): for a child that must have it in a file of its own, or for the node that it
-    /// is made for. Never log it.
-    pub fn key_pem(&self) -> &str {
-        &self.key_pem
-    }
-
-    fn cert(&self) -> &CertificateDer<'static> {
-        // `checked` builds it with exactly one certificate.
-        &self.certified.cert[0]
     }
 
     fn checked(

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use tiebeam_certs::{Authority, replace_folder};
@@ -24,17 +24,23 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let cluster = super::load(&arguments.config)?;
     let out = arguments.out.display();
-    let authority = issue(&cluster, &arguments.out.join("authority"), |node| arguments.out.join(node))
+    let issued = issue(&cluster, &arguments.out.join("authority"), |node| arguments.out.join(node))
         .map_err(|e| WrongUse(super::whole(&e)))?;
-    super::say(match authority {
+    super::say(match issued.authority {
         Made::Now => format!("made {out}/authority (keep it offline) and a folder for each node:"),
         Made::Before => format!("kept {out}/authority, and made a new folder for each node with it:"),
     });
     for name in cluster.nodes.keys() {
         super::say(format_args!("  copy {out}/{name} to node {name} as /var/lib/tiebeam/certs"));
     }
+    if let Some(days) = issued.ends_in_days {
+        super::say(format_args!(
+            "the authority itself ends in {days} days, and all that it signed with it: move {out}/authority away, run \
+            this again, and give all nodes their new folders at one time"
+        ));
+    }
     let config = arguments.config.display();
-    super::say(match authority {
+    super::say(match issued.authority {
         Made::Now => format!("next, on each node: tiebeam node --config {config} --name NODE"),
         Made::Before => {
             "next: restart the nodes, one after another; old certificates and new ones know each \
@@ -43,6 +49,23 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a certificate has left when people are told of its end.
+const NEAR_END: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many days are left, if they are few.
+pub fn days_left(ends: SystemTime, now: SystemTime) -> Option<u64> {
+    let left = ends.duration_since(now).unwrap_or_default();
+    (left < NEAR_END).then_some(left.as_secs() / (24 * 3600))
+}
+
+/// What [`issue`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issued {
+    pub authority: Made,
+    /// Of the authority, if that is near.
+    pub ends_in_days: Option<u64>,
 }
 
 /// Whether the authority was there already.
@@ -56,7 +79,11 @@ pub enum Made {
 /// and, for an edge, the certificate of the sites that ask for an internal one.
 ///
 /// Each folder is whole or not there: what a crash leaves undone, the next call does.
-pub fn issue(cluster: &Cluster, authority: &Path, folder: impl Fn(&str) -> PathBuf) -> anyhow::Result<Made> {
+pub fn issue(
+    cluster: &Cluster,
+    authority: &Path,
+    folder: impl Fn(&str) -> PathBuf,
+) -> anyhow::Result<Issued> {
     let now = SystemTime::now();
     let (ca, made) = open(cluster, authority, now).context("the certificate authority")?;
     let names: Vec<HostPattern> = internal_sites(cluster).cloned().collect();
@@ -69,7 +96,7 @@ pub fn issue(cluster: &Cluster, authority: &Path, folder: impl Fn(&str) -> PathB
             if serves_internal(cluster, name) { site.save(&new.join("site")) } else { Ok(()) }
         })?;
     }
-    Ok(made)
+    Ok(Issued { authority: made, ends_in_days: days_left(ca.expires(), now) })
 }
 
 /// An authority that is there in part or damaged is an error: what it signed would not be known any more.

@@ -2,15 +2,13 @@
 //! ceremony: it makes its own, and makes them anew when they end or no longer fit.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tiebeam_certs::{Error, Identity};
 use tiebeam_topology::{Cluster, NodeName};
 
 use crate::cli::{WrongUse, init};
 
-/// A certificate that ends sooner is warned of at each start.
-const NEAR_END: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How they are made anew.
 const RENEW: &str =
     "run `tiebeam init` again where the authority is, and copy the new folder of this node here";
@@ -67,7 +65,7 @@ impl Folder<'_> {
         };
         let all = [Some(("node", &node)), site.as_ref().map(|site| ("site", site))];
         for (what, identity) in all.into_iter().flatten() {
-            if let Some(days) = days_left(identity, self.now) {
+            if let Some(days) = init::days_left(identity.expires(), self.now) {
                 let path = self.certs.join(what);
                 tracing::warn!("the certificate in {} ends in {days} days: {RENEW}", path.display());
             }
@@ -91,7 +89,8 @@ impl Folder<'_> {
     /// Why a node that has its own authority makes certificates now. What somebody else did to them is for people.
     fn unfit(&self) -> Option<String> {
         let left = |identity: &Identity| {
-            days_left(identity, self.now).map(|days| format!("the old ones end in {days} days"))
+            init::days_left(identity.expires(), self.now)
+                .map(|days| format!("the old ones end in {days} days"))
         };
         let site = |site: Identity| {
             let new = self.uncovered(&site).map(|host| format!("the site {host} is new"));
@@ -110,14 +109,10 @@ impl Folder<'_> {
     }
 }
 
-/// How many days are left, if they are few.
-fn days_left(identity: &Identity, now: SystemTime) -> Option<u64> {
-    let left = identity.expires().duration_since(now).unwrap_or_default();
-    (left < NEAR_END).then_some(left.as_secs() / (24 * 3600))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tiebeam_certs::{Authority, NODE_VALID, SITE_VALID};
 
     use super::*;
@@ -146,14 +141,16 @@ mod tests {
         let data = temp.path();
         let (one, name) = (cluster("a", "a.example"), "a".parse().unwrap());
         let load = |cluster: &Cluster| Identities::load(cluster, &name, data);
-        let first = load(&one).unwrap();
-        let again = load(&one).unwrap();
-        assert_eq!(first.node.fingerprint(), again.node.fingerprint(), "nothing is made without need");
+        load(&one).unwrap();
+        let read = |file: &str| std::fs::read(data.join("certs/node").join(file)).unwrap();
+        let (cert, ca) = (read("node.pem"), read("ca.pem"));
+        load(&one).unwrap();
+        assert_eq!(read("node.pem"), cert, "nothing is made without need");
         std::fs::remove_file(data.join("certs/site/node.pem")).unwrap();
         load(&one).unwrap();
         std::fs::remove_dir_all(data.join("certs")).unwrap();
-        let after = load(&one).unwrap();
-        assert_eq!(first.node.ca_pem(), after.node.ca_pem(), "the authority stays");
+        load(&one).unwrap();
+        assert_eq!(read("ca.pem"), ca, "the authority stays");
         let named = load(&cluster("a", "b.example")).unwrap().site.unwrap();
         assert!(named.covers(&"b.example".parse().unwrap()));
         // What is not its own doing is refused, untouched.
@@ -168,13 +165,16 @@ mod tests {
         let (two, name) = (cluster("a b", "a.example"), "a".parse().unwrap());
         assert!(Identities::load(&two, &name, data).is_err_and(|e| e.to_string().contains("tiebeam init")));
         let out = |node: &str| if node == "a" { data.join("certs") } else { data.join(node) };
-        assert_eq!(init::issue(&two, &data.join("authority"), out).unwrap(), init::Made::Now);
-        assert_eq!(init::issue(&two, &data.join("authority"), out).unwrap(), init::Made::Before);
+        for authority in [init::Made::Now, init::Made::Before] {
+            let issued = init::issue(&two, &data.join("authority"), out).unwrap();
+            assert_eq!(issued, init::Issued { authority, ends_in_days: None });
+        }
         let now = SystemTime::now();
         let at = |later: Duration| folder(&two, &name, data, now + later);
-        assert_eq!(days_left(&at(Duration::ZERO).site().unwrap().unwrap(), now), None);
-        let late = SITE_VALID - NEAR_END + DAY;
-        assert_eq!(days_left(&at(late).site().unwrap().unwrap(), now + late), Some(28));
+        let ends = at(Duration::ZERO).site().unwrap().unwrap().expires();
+        for (left, days) in [(31 * DAY, None), (30 * DAY, None), (29 * DAY, Some(29)), (DAY / 2, Some(0))] {
+            assert_eq!(init::days_left(ends, ends - left), days);
+        }
         assert!(at(SITE_VALID - DAY).load().unwrap().site.is_some());
         assert!(at(SITE_VALID + DAY).load().unwrap().site.is_none());
         let ended = at(NODE_VALID + DAY).load().err().unwrap().to_string();
