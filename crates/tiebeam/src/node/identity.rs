@@ -97,8 +97,10 @@ impl Folder<'_> {
             left(&site).or(new)
         };
         match (self.node(), self.site()) {
-            (Err(e @ (Error::Missing { .. } | Error::Expired { .. })), _)
-            | (_, Err(e @ (Error::Missing { .. } | Error::Expired { .. }))) => Some(e.to_string()),
+            (Err(Error::Missing { path }), _) | (_, Err(Error::Missing { path })) => {
+                Some(format!("there is no {}", path.display()))
+            }
+            (Err(e @ Error::Expired { .. }), _) | (_, Err(e @ Error::Expired { .. })) => Some(e.to_string()),
             (Ok(node), Ok(found)) => left(&node).or_else(|| found.and_then(site)),
             _ => None,
         }
