@@ -2,9 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 use openraft::EntryPayload;
@@ -20,32 +17,19 @@ use crate::wire::message::Refusal;
 
 /// A node that reaches no other, so that no peer's certificate matters. All of `voters` vote.
 fn settings(data: &std::path::Path, voters: &[&str]) -> Settings {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-        .unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth();
+    let (server, client) = crate::wire::testing::tls("b.test", "b.test");
     let (node, listen) = ("b".parse().unwrap(), ([127, 0, 0, 1], 0).into());
-    let peer = Node { address: ([127, 0, 0, 1], 1).into(), identity: "a.test".into(), voter: true };
+    let peer = Node { address: ([127, 0, 0, 1], 1).into(), identity: "b.test".into(), voter: true };
     let peers = voters.iter().map(|voter| (voter.parse().unwrap(), peer.clone())).collect();
     let cluster = "shop".parse().unwrap();
-    Settings::new(cluster, node, listen, peers, data.to_owned(), server.into(), client.into())
+    Settings::new(cluster, node, listen, peers, data.to_owned(), server, client)
 }
 
 async fn start(directory: &TempDir, voters: &[&str], gate: Arc<Gate>) -> Arc<Embedded> {
     let settings = settings(&directory.path().join("ledger"), voters);
     let disk = gate::open(&settings.data, &settings.cluster, &settings.node, gate);
     let listener = TcpListener::bind(settings.listen).await.unwrap();
-    Embedded::start(settings, listener, disk).await.unwrap()
+    Embedded::start(settings, Some(listener), disk).await.unwrap()
 }
 
 async fn status(node: &Embedded, what: &str, holds: impl Fn(&Status) -> bool) -> Status {

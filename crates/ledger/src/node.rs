@@ -51,16 +51,27 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Listens, opens the data directory, and takes part. Returns before there is a leader.
+    /// Listens, if there are other nodes, opens the data directory, and takes part. Returns before there is a leader.
     pub async fn open(settings: Settings) -> Result<Arc<Embedded>, OpenError> {
         let address = settings.listen;
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| OpenError::Listen { address, source })?;
-        Self::open_on(settings, listener).await
+        let listener = match settings.peers.len() {
+            0 | 1 => None,
+            _ => Some(
+                TcpListener::bind(address).await.map_err(|source| OpenError::Listen { address, source })?,
+            ),
+        };
+        Self::open_with(settings, listener).await
     }
 
     /// As [`Embedded::open`] with a socket that listens already.
     pub async fn open_on(settings: Settings, listener: TcpListener) -> Result<Arc<Embedded>, OpenError> {
+        Self::open_with(settings, Some(listener)).await
+    }
+
+    async fn open_with(
+        settings: Settings,
+        listener: Option<TcpListener>,
+    ) -> Result<Arc<Embedded>, OpenError> {
         settings.check()?;
         let (data, cluster, node) = (settings.data.clone(), settings.cluster.clone(), settings.node.clone());
         let opening = tokio::task::spawn_blocking(move || Disk::open(&data, &cluster, &node)).await;
@@ -70,7 +81,7 @@ impl Embedded {
 
     async fn start(
         settings: Settings,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         disk: Arc<Disk>,
     ) -> Result<Arc<Embedded>, OpenError> {
         let stop = watch::Sender::new(false);
@@ -104,7 +115,9 @@ impl Embedded {
             stop,
         });
         let (told, status) = watch::channel(upkeep::look(&core));
-        serve(&core, listener);
+        if let Some(listener) = listener {
+            serve(&core, listener);
+        }
         run(&core, propose::fill_log(core.clone(), handed));
         core.allow_elections();
         run(&core, upkeep::begin(core.clone()));

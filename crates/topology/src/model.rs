@@ -328,7 +328,7 @@ impl Cluster {
         identity(&self.name, node)
     }
 
-    /// Where a node's ledger listens.
+    /// Where a node's ledger listens, if there are other nodes.
     pub fn ledger_address(&self, node: &NodeName) -> Option<SocketAddr> {
         Some(SocketAddr::new(self.nodes.get(node)?.address, self.ledger.port.get()))
     }

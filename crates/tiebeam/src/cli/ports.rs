@@ -49,7 +49,8 @@ fn listeners(cluster: &Cluster, node: &NodeName) -> Vec<(&'static str, SocketAdd
         all.push(("[edge] https", edge.https.map(|port| SocketAddr::new(n.address, port.get()))));
     }
     all.push(("[sql] listen", cluster.sql_address(node)));
-    all.push(("[ledger] port", cluster.ledger_address(node)));
+    // The ledger of a node that is alone talks with nobody.
+    all.push(("[ledger] port", cluster.ledger_address(node).filter(|_| cluster.nodes.len() > 1)));
     all.push(("[console] listen", cluster.console_address(node)));
     all.into_iter().filter_map(|(what, at)| Some((what, at?))).collect()
 }
@@ -105,6 +106,7 @@ mod tests {
             std::array::from_fn(|i| held[i].local_addr().unwrap().port());
         let text = format!(
             "[node.{node}]\naddress = \"127.0.0.1\"\nroles = [\"edge\", \"database\"]\n\
+             [node.other]\naddress = \"127.0.0.2\"\n\
              [edge]\nhttp = {http}\nhttps = {https}\n[database]\nport = {postgres}\n[pool.web]\nservers = [\"10.0.0.9:1\"]\n\
              [sql]\nlisten = \":{sql}\"\n[ledger]\nport = {ledger}\n[console]\nlisten = \":{console}\"\n"
         );

@@ -101,8 +101,11 @@ fn of_node<'f>(node: &'f Node, file: &File) -> Vec<Listener<'f>> {
         let port = &file.database.port;
         add("[database] port", address, port.value.get(), &port.span, port.written);
     }
-    let port = &file.ledger.port;
-    add("[ledger] port", address, port.value.get(), &port.span, port.written);
+    // A node that is alone has nobody to agree with.
+    if file.nodes.len() > 1 {
+        let port = &file.ledger.port;
+        add("[ledger] port", address, port.value.get(), &port.span, port.written);
+    }
     let sql = file.has_database().then_some(("[sql] listen", &file.sql.listen));
     let console = file.console.as_ref().map(|listen| ("[console] listen", listen));
     for (what, listen) in sql.into_iter().chain(console) {
