@@ -206,7 +206,7 @@ pub async fn read_back(edges: &[SocketAddr], patience: Duration) -> anyhow::Resu
     let mut last = anyhow::anyhow!("there is no edge");
     while Instant::now() < until {
         for &edge in edges {
-            match pages(&mut Client::new(edge)).await {
+            match rows_after(edge, i64::MIN).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => last = error,
             }
@@ -216,10 +216,12 @@ pub async fn read_back(edges: &[SocketAddr], patience: Duration) -> anyhow::Resu
     Err(last.context("the rows could not be read back"))
 }
 
-async fn pages(client: &mut Client) -> anyhow::Result<BTreeSet<i64>> {
+/// Every row with a number above this one, a page at a time, through one edge.
+pub async fn rows_after(edge: SocketAddr, first: i64) -> anyhow::Result<BTreeSet<i64>> {
+    let client = &mut Client::new(edge);
     let mut rows = BTreeSet::new();
     loop {
-        let after = rows.last().copied().unwrap_or(i64::MIN);
+        let after = rows.last().copied().unwrap_or(first);
         let (status, body) = client.ask(Method::GET, &format!("/rows?after={after}"), ANSWER_TIME).await?;
         if status != StatusCode::OK {
             bail!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]));

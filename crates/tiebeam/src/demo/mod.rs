@@ -6,6 +6,7 @@ mod client;
 mod drills;
 mod http;
 mod layout;
+mod lost;
 mod observer;
 mod processes;
 mod queue;
@@ -120,6 +121,9 @@ impl Demo {
             }
         };
         let load = Load::start(self.edges.clone(), first_row, self.notes.clone());
+        if !self.options.headless {
+            tokio::spawn(lost::watch(self.edges.clone(), self.notes.clone()));
+        }
         let work = self.work().await;
         self.queue = None;
         if let Some(running) = &mut self.running {

@@ -18,6 +18,8 @@ pub struct Tally {
     pub stale_reads: u64,
     /// Rows whose write was acknowledged and when, in the order of that.
     pub acknowledged: Vec<(i64, u64)>,
+    /// Of them, those that were not there when the terminal's watch last looked.
+    pub missing: BTreeSet<i64>,
     /// Writes that were sent and got no clear answer: they may be there or not.
     pub unknown: u64,
     /// When each request failed, in order.

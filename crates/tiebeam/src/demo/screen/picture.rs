@@ -40,7 +40,11 @@ pub fn lines<'a>(
     )));
     lines.push(Line::from(vec![
         format!(" writes   {} acknowledged, {} unknown   ", tally.acknowledged.len(), tally.unknown).into(),
-        Span::from("lost: counted at the end").dim(),
+        match tally.missing.len() {
+            0 => "0 lost so far".fg(Color::Green),
+            n => format!("{n} lost so far").fg(Color::Red).bold(),
+        },
+        " (the receipt reads all of them back)".dim(),
     ]));
     lines.push(Line::default());
     let mut state = vec![Span::from(" ")];
