@@ -11,6 +11,7 @@ use crate::worker::Worker;
 
 /// How a request ended, for the log and for the connection.
 pub struct Answered<'a> {
+    /// 0: the client was told none.
     pub status: u16,
     /// Of the body that the client was sent.
     pub bytes: u64,

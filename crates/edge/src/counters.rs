@@ -152,7 +152,7 @@ impl Counters {
         self.reasons[reason as usize].add(1);
     }
 
-    /// Somebody was told `status`.
+    /// A client was told `status`; 0 is none.
     pub fn told(&self, status: u16) {
         if let Some(class) = usize::from(status / 100).checked_sub(2) {
             self.classes[class.min(3)].add(1);

@@ -87,7 +87,8 @@ impl Edge {
             let (shared, log, seen, alive) = (shared.clone(), writer.log(), seen.clone(), alive.clone());
             threads.push(spawn(format!("edge-{index}"), move |runtime| {
                 runtime.block_on(async { Worker::new(index, shared, log).run(listeners, seen).await });
-                drop(runtime);
+                // A thread that waits for a hung disk is not waited for.
+                runtime.shutdown_background();
                 drop(alive);
             })?);
         }

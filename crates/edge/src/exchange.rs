@@ -203,3 +203,64 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes `room` bytes and no flush until it is told so, as TLS before a full socket.
+    #[derive(Default)]
+    struct Sink {
+        room: usize,
+        flushes: bool,
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.flushes { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_out_and_what_is_torn() {
+        let (mut out, mut buffer, mut sink) = (Outgoing::new(Vec::new()), Buffer::default(), Sink::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        // Bytes to say, room for them, whether it flushes, and then: is it out, is it torn?
+        for (said, room, flushes, is_out, is_torn) in [
+            ("", 0, false, true, false),
+            ("abc", 0, false, false, false),
+            ("", 1, false, false, true),
+            ("", 2, false, false, false),
+            ("", 0, true, true, false),
+            // Something went out before; nothing of this did.
+            ("def", 0, true, false, false),
+            ("", 9, true, true, false),
+        ] {
+            out.lead_mut().extend_from_slice(said.as_bytes());
+            (sink.room, sink.flushes) = (room, flushes);
+            let polled = out.poll_send(&mut cx, &mut buffer, &mut sink);
+            assert_eq!(
+                (polled.is_ready(), out.is_out(), out.is_torn()),
+                (is_out, is_out, is_torn),
+                "{said} {room}"
+            );
+        }
+        assert_eq!(out.written, 6);
+    }
+}

@@ -164,8 +164,7 @@ pub async fn forward<'p, S: Io>(
 /// Nobody is told anything any more: the connection is cut.
 fn unanswered<'p>(worker: &Worker, trip: Answered<'p>, reason: Reason) -> Answered<'p> {
     worker.counters.reason(reason);
-    let status = if reason == Reason::DrainTime { 503 } else { 400 };
-    Answered { status, why: Some(reason.label()), end: End::Reset, ..trip }
+    Answered { status: 0, why: Some(reason.label()), end: End::Reset, ..trip }
 }
 
 /// The request's own head again, without what was framed behind it.

@@ -47,6 +47,10 @@ fn what_runs_longer_is_cut_and_looks_so() {
                 // Ends by closing: a cut that looked like an end would pass for the whole.
                 peer.say("HTTP/1.0 200 OK\r\n\r\nhalf");
             }
+            if head.contains("/quick") {
+                peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                continue;
+            }
             let _ = peer.stream.read(&mut [0]);
         }
     });
@@ -56,19 +60,20 @@ fn what_runs_longer_is_cut_and_looks_so() {
     let sink = LogSink::File(LogFile::at(path.clone()));
     let edge = Edge::start(listeners, config(&[server.address]), sink).unwrap();
     let mut idle = Client::new(&edge);
-    let mut clients =
-        ["GET /begun HTTP/1.0\r\n\r\n", "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n", "GET /half HTT"].map(
-            |said| {
-                let mut client = Client::new(&edge);
-                client.say(said);
-                client
-            },
-        );
-    until("both are asked", || server.heads().len() == 2);
-    // The first bytes of the one that has begun, and the third one's half head, are on their way through.
+    let said = [
+        "GET /begun HTTP/1.0\r\n\r\n",
+        "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /quick HTTP/1.1\r\nHost: a\r\n\r\nGET /half HTT",
+    ];
+    let mut clients = said.map(|said| {
+        let mut client = Client::new(&edge);
+        client.say(said);
+        client
+    });
+    until("all are asked", || server.heads().len() == 3);
     clients[0].0.get_ref().peek(&mut [0]).unwrap();
+    assert_eq!(clients[2].response(false).unwrap().body, "ok");
     until("all are accepted", || edge.stats().connections.open == 4);
-    std::thread::sleep(Duration::from_millis(100));
     let began = Instant::now();
     drain(&edge, Duration::from_millis(300));
     let took = began.elapsed();
@@ -81,6 +86,9 @@ fn what_runs_longer_is_cut_and_looks_so() {
     }
     let stats = edge.stats();
     assert_eq!((stats.responses.cut, stats.refused["drain_time"], stats.connections.open), (2, 3, 0));
+    // Two were told 200; the silent one's client was told nothing, and nothing is counted as told.
+    let told = stats.responses;
+    assert_eq!((told.successful, told.client_error, told.server_error), (2, 0, 0));
     // The server is not blamed.
     let failures = server_stats(&edge, "s0").failures;
     assert_eq!((failures.timeout, failures.bad_response, stats.in_flight), (0, 0, 0));
@@ -90,5 +98,12 @@ fn what_runs_longer_is_cut_and_looks_so() {
     let seen: Vec<_> =
         lines.iter().map(|l| (l["path"].as_str(), l["why"].as_str(), l["server"].as_str())).collect();
     let why = Some("drain_time");
-    assert_eq!(seen, [(Some("/begun"), why, Some("s0")), (Some("/silent"), why, Some("s0"))]);
+    assert_eq!(
+        seen,
+        [
+            (Some("/begun"), why, Some("s0")),
+            (Some("/quick"), None, Some("s0")),
+            (Some("/silent"), why, Some("s0")),
+        ]
+    );
 }

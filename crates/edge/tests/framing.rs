@@ -171,11 +171,13 @@ fn answers_without_a_body_leave_the_connection_in_order() {
 
 #[test]
 fn an_early_answer_reaches_a_client_that_still_sends() {
-    let server = Server::start(|mut peer| {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let server = Server::start(move |mut peer| {
         if peer.head().is_some() {
             peer.say("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
             // Reads nothing of the body, and does not go away before the answer was read.
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            let _ = released.lock().unwrap().recv_timeout(std::time::Duration::from_secs(20));
         }
     });
     let edge = start(config(&[server.address]));
@@ -184,6 +186,7 @@ fn an_early_answer_reaches_a_client_that_still_sends() {
     client.say(&"x".repeat(500_000));
     let response = client.response(false).unwrap();
     assert_eq!((response.status, &*response.body), (401, "no"));
+    release.send(()).unwrap();
     // What is left of the body must not be taken for a request.
     assert_eq!(field(&response.head, "connection"), Some("close"));
     client.say("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");

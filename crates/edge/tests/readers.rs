@@ -75,7 +75,7 @@ fn a_slow_steady_reader_of_tls_gets_all_of_it() {
         // So slowly that the kernel takes nothing new for longer than that time; then all the rest.
         while began.elapsed() < 8 * time {
             read += stream.read(&mut piece).unwrap();
-            std::thread::sleep(Duration::from_millis(40));
+            slow_step(Duration::from_millis(40));
         }
         assert!(read < BODY_BYTES / 4, "too fast to tell anything");
         while read < BODY_BYTES {

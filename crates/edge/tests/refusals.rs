@@ -61,7 +61,7 @@ fn in_pieces(edge: &tiebeam_edge::Edge, field_bytes: usize) -> u16 {
     for _ in 0..field_bytes / piece.len() {
         // The edge may have refused by now.
         let _ = client.0.get_mut().write_all(piece.as_bytes());
-        std::thread::sleep(Duration::from_millis(5));
+        slow_step(Duration::from_millis(5));
     }
     let _ = client.0.get_mut().write_all(b"\r\n\r\n");
     client.response(false).expect("an answer").status

@@ -279,6 +279,11 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// One step of a peer that is slow on purpose.
+pub fn slow_step(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Waits until a number has not changed for a while, and returns it.
 pub fn steady(number: impl Fn() -> usize) -> usize {
     let (mut last, mut since) = (number(), Instant::now());
