@@ -136,6 +136,10 @@ mod tests {
                 "web.1 on a does not end, 2 s after SIGKILL: the kernel holds its process 7 in a call, and nobody waits for it any more",
             ),
             (
+                Happening::NotHeld { most: 512 },
+                "web.1 on a is one of more than 512 instances: if the agent crashes, what this one has started lives on",
+            ),
+            (
                 Happening::Stopped { after: s(10), killed: true },
                 "web.1 on a did not stop by itself and was killed after 10 s",
             ),
