@@ -300,6 +300,12 @@ fn whom_an_app_of_root_runs_as_is_said() {
 }
 
 #[test]
+fn the_ledger_of_a_node_alone_takes_no_port() {
+    let text = format!("{EDGE_ONLY}[pool.web]\nservers = [\"10.0.0.9:3000\"]\n[edge]\nhttp = 7400\n");
+    assert_eq!(parsed(&text).edge.unwrap().http.map(|port| port.get()), Some(7400));
+}
+
+#[test]
 fn paths_are_rooted_unless_absolute() {
     let mut cluster = parsed(&format!(
         "{EDGE_ONLY}[site.\"a.example\"]\nhttps = {{ cert = \"a.pem\", key = \"/keys/a\" }}\nroutes = [{{ path = \"/\", files = \"public\" }}]\n"
