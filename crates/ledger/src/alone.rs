@@ -27,7 +27,9 @@ fn settings(data: &std::path::Path, voters: &[&str]) -> Settings {
 
 async fn start(directory: &TempDir, voters: &[&str], gate: Arc<Gate>) -> Arc<Embedded> {
     let settings = settings(&directory.path().join("ledger"), voters);
-    let disk = gate::open(&settings.data, &settings.cluster, &settings.node, gate);
+    // Every node of these tests has an authority of its own.
+    let owner = Owner { authority: None, ..owner(&settings) };
+    let disk = gate::open(&settings.data, &owner, gate);
     let listener = TcpListener::bind(settings.listen).await.unwrap();
     Embedded::start(settings, Some(listener), disk).await.unwrap()
 }
@@ -196,4 +198,26 @@ async fn the_log_is_bounded_by_bytes_too() {
     assert!(entries.purged.is_some_and(|purged| purged.index > 20), "{entries:?}");
     assert_eq!(node.get(&"k".parse().unwrap(), Read::Linear).await.unwrap().unwrap().value[0], 39);
     node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_of_the_same_name_is_refused_untouched_until_a_person_says_otherwise() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("ledger");
+    // Each has an authority of its own.
+    let (first, second) = (settings(&data, &["b"]), settings(&data, &["b"]));
+    Embedded::open(first.clone()).await.unwrap().shutdown().await;
+    let read = || ["ledger.redb", "ledger.seal"].map(|file| std::fs::read(data.join(file)).unwrap());
+    let before = read();
+    let error = Embedded::open(second.clone()).await.unwrap_err();
+    assert!(matches!(error, OpenError::OtherAuthority { .. }), "{error}");
+    let accept = data.join("accept-authority");
+    assert!(error.to_string().contains(accept.to_str().unwrap()), "{error}");
+    assert_eq!(read(), before);
+    Embedded::open(first.clone()).await.unwrap().shutdown().await;
+
+    std::fs::write(&accept, "").unwrap();
+    Embedded::open(second).await.unwrap().shutdown().await;
+    assert!(!accept.exists());
+    assert!(matches!(Embedded::open(first).await, Err(OpenError::OtherAuthority { .. })));
 }

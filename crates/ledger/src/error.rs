@@ -70,6 +70,13 @@ pub enum OpenError {
     )]
     Foreign { path: PathBuf, found_cluster: String, found_node: String, cluster: String, node: String },
     #[error(
+        "{} belongs to a cluster whose certificates authority {found} makes; this node's is made by {ours}: it is another cluster \
+         of the same name. It is left untouched; give the right data directory. If the authority was replaced on purpose, \
+         create an empty file {} and start again",
+        path.display(), accept.display()
+    )]
+    OtherAuthority { path: PathBuf, found: String, ours: String, accept: PathBuf },
+    #[error(
         "{} was written in format {found}, this program knows formats up to {known}; it is left untouched. Run the newer program",
         path.display()
     )]

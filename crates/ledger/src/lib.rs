@@ -37,4 +37,4 @@ pub use status::{Counters, Status};
 pub use store::{
     Compare, Entry, KEY_MAX_BYTES, Key, KeyError, LeaseId, Listing, Op, Outcome, Read, Revision, Store, Txn,
 };
-pub use watch::{Changes, WATCH_RING_CHANGES, Watch, WatchError};
+pub use watch::{Changes, WATCH_RING_BYTES, WATCH_RING_CHANGES, Watch, WatchError};

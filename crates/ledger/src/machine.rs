@@ -10,12 +10,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, StorageIOError};
 use tiebeam_topology::Moment;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 
 use crate::disk::{Change, Disk, DiskError};
 use crate::raft::{Answers, Id, Kind, LogEntry, LogId, Membership, SnapshotMeta, StorageError};
 use crate::state::{Answer, State};
-use crate::{Changes, OpenError, WATCH_RING_CHANGES, Watch};
+use crate::watch::Ring;
+use crate::{Changes, OpenError, Watch};
 
 /// The version of a snapshot's bytes, its first byte.
 const SNAPSHOT_FORMAT: u8 = 1;
@@ -26,14 +27,13 @@ pub(crate) struct Applied {
     state: RwLock<State>,
     /// The index after the last applied entry: 0 if there is none.
     next: watch::Sender<u64>,
-    /// `None` after the ledger was closed.
-    ring: RwLock<Option<broadcast::Sender<Arc<Changes>>>>,
+    ring: Arc<Ring>,
     clock: fn() -> Moment,
 }
 
 impl Applied {
     pub fn new(clock: fn() -> Moment) -> Arc<Self> {
-        let ring = RwLock::new(Some(broadcast::Sender::new(WATCH_RING_CHANGES)));
+        let ring = Arc::default();
         Arc::new(Self { state: RwLock::default(), next: watch::Sender::new(0), ring, clock })
     }
 
@@ -49,16 +49,12 @@ impl Applied {
 
     /// Changes below `prefix` from now on.
     pub fn watch(&self, prefix: &str) -> Watch {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        // Of a closed ledger: a ring whose sender is gone at once.
-        let receiver =
-            ring.as_ref().map_or_else(|| broadcast::Sender::new(1).subscribe(), |ring| ring.subscribe());
-        Watch::new(prefix, receiver)
+        Watch::of(prefix, &self.ring)
     }
 
     /// Ends all watches.
     pub fn close(&self) {
-        self.ring.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.ring.close();
     }
 
     fn apply(&self, entry: &LogEntry) -> Answers {
@@ -91,11 +87,8 @@ impl Applied {
 
     /// After the state has changed, never before: who watches and then lists misses nothing.
     fn publish(&self, changes: Vec<Changes>, next: u64) {
-        if let Some(ring) = &*self.ring.read().unwrap_or_else(PoisonError::into_inner) {
-            for change in changes {
-                // Without watchers there is nobody to tell.
-                let _ = ring.send(Arc::new(change));
-            }
+        for change in changes {
+            self.ring.push(change);
         }
         self.next.send_replace(next);
     }

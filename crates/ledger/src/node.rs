@@ -15,13 +15,14 @@ use tokio::time::timeout;
 
 use crate::answer::Desk;
 use crate::core::{Core, Seen};
-use crate::disk::Disk;
+use crate::disk::{Disk, Owner};
 use crate::log::Log;
 use crate::machine::{Applied, Machine};
 use crate::raft::{Id, Raft};
 use crate::requests::Requests;
 use crate::state::{Answer, Command};
 use crate::status::Tally;
+use crate::wire::identity::authority_of;
 use crate::wire::message::{Hello, PROTOCOL};
 use crate::wire::network::Network;
 use crate::wire::peer::{Peer, Target};
@@ -73,8 +74,8 @@ impl Embedded {
         listener: Option<TcpListener>,
     ) -> Result<Arc<Embedded>, OpenError> {
         settings.check()?;
-        let (data, cluster, node) = (settings.data.clone(), settings.cluster.clone(), settings.node.clone());
-        let opening = tokio::task::spawn_blocking(move || Disk::open(&data, &cluster, &node)).await;
+        let (data, owner) = (settings.data.clone(), owner(&settings));
+        let opening = tokio::task::spawn_blocking(move || Disk::open(&data, &owner)).await;
         let disk = opening.map_err(|e| OpenError::Start(e.to_string()))??;
         Self::start(settings, listener, disk).await
     }
@@ -267,6 +268,14 @@ fn connect(settings: &Settings, stop: &watch::Sender<bool>) -> BTreeMap<Id, Peer
         Some((Id::of(name), Peer::start(target, stop.subscribe())))
     });
     connections.collect()
+}
+
+fn owner(settings: &Settings) -> Owner {
+    Owner {
+        cluster: settings.cluster.clone(),
+        node: settings.node.clone(),
+        authority: authority_of(&settings.client_tls),
+    }
 }
 
 fn config(settings: &Settings) -> Config {

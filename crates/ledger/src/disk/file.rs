@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tiebeam_topology::{ClusterName, NodeName};
 
 use super::fault::{Fault, redb};
-use super::{Kept, LogEnds, Standing, record, seal};
+use super::{Kept, LogEnds, Owner, Standing, record, seal};
 use crate::OpenError;
 use crate::raft::{LogEntry, LogId, SnapshotMeta};
 
@@ -42,7 +42,7 @@ pub(super) struct Loaded {
 }
 
 /// Makes a file with a header under another name, so that a file of the right name is always whole.
-pub(super) fn create(directory: &Path, cluster: &ClusterName, node: &NodeName) -> Result<(), OpenError> {
+pub(super) fn create(directory: &Path, owner: &Owner) -> Result<(), OpenError> {
     let (path, fresh) = (directory.join(FILE), directory.join("ledger.redb.new"));
     let io = |what| {
         let path = fresh.clone();
@@ -51,7 +51,7 @@ pub(super) fn create(directory: &Path, cluster: &ClusterName, node: &NodeName) -
     if fresh.exists() {
         fs::remove_file(&fresh).map_err(io("remove the unfinished"))?;
     }
-    let header = Header { format: seal::FORMAT, cluster: cluster.clone(), node: node.clone() };
+    let header = Header { format: seal::FORMAT, cluster: owner.cluster.clone(), node: owner.node.clone() };
     let made = guarded("create", &fresh, || {
         let database = Database::builder().create(&fresh).map_err(redb)?;
         let write = database.begin_write().map_err(redb)?;
@@ -76,27 +76,17 @@ pub(super) fn create(directory: &Path, cluster: &ClusterName, node: &NodeName) -
 }
 
 /// Opens the file and reads all of it, so that damage is found now and not when it is needed.
-pub(super) fn load(
-    path: &Path,
-    cluster: &ClusterName,
-    node: &NodeName,
-    sealed: u64,
-) -> Result<Loaded, OpenError> {
+pub(super) fn load(path: &Path, owner: &Owner, sealed: u64) -> Result<Loaded, OpenError> {
     guarded("open", path, || {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        check(builder.open(path).map_err(redb)?, cluster, node, sealed)
+        check(builder.open(path).map_err(redb)?, owner, sealed)
     })
 }
 
-pub(super) fn check(
-    database: Database,
-    cluster: &ClusterName,
-    node: &NodeName,
-    sealed: u64,
-) -> Result<Loaded, Fault> {
+pub(super) fn check(database: Database, owner: &Owner, sealed: u64) -> Result<Loaded, Fault> {
     let header: Header = meta(&database, "header")?.ok_or("its header is missing")?;
-    if header.format != seal::FORMAT || header.cluster != *cluster || header.node != *node {
+    if header.format != seal::FORMAT || header.cluster != owner.cluster || header.node != owner.node {
         return Err(Fault::Corrupt(format!(
             "its header (format {}, cluster {}, node {}) is not what its seal says",
             header.format, header.cluster, header.node

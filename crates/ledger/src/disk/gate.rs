@@ -81,23 +81,18 @@ impl StorageBackend for Gated {
 }
 
 /// Opens the ledger as [`Disk::open`] does, on a disk behind `gate`.
-pub(crate) fn open(directory: &Path, cluster: &ClusterName, node: &NodeName, gate: Arc<Gate>) -> Arc<Disk> {
-    Disk::open(directory, cluster, node).unwrap().close();
+pub(crate) fn open(directory: &Path, owner: &Owner, gate: Arc<Gate>) -> Arc<Disk> {
+    Disk::open(directory, owner).unwrap().close();
     let file = fs::OpenOptions::new().read(true).write(true).open(directory.join(FILE)).unwrap();
     let file = FileBackend::new(file).unwrap();
     let backend = Gated { file, data: directory.to_owned(), gate };
-    on(directory, cluster, node, backend)
+    on(directory, owner, backend)
 }
 
 /// A whole file that is reached through `backend`.
-pub(super) fn on(
-    directory: &Path,
-    cluster: &ClusterName,
-    node: &NodeName,
-    backend: impl StorageBackend,
-) -> Arc<Disk> {
-    let seal = Seal::open(directory, cluster, node).unwrap();
+pub(super) fn on(directory: &Path, owner: &Owner, backend: impl StorageBackend) -> Arc<Disk> {
+    let seal = Seal::open(directory, owner).unwrap();
     let database = Database::builder().create_with_backend(backend).unwrap();
-    let loaded = file::check(database, cluster, node, seal.number()).unwrap();
+    let loaded = file::check(database, owner, seal.number()).unwrap();
     Disk::start(&directory.join(FILE), loaded, seal).unwrap()
 }

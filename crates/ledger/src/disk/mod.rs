@@ -50,6 +50,15 @@ const CLOSE_TIME: Duration = Duration::from_secs(5);
 #[error("{0}")]
 pub(crate) struct DiskError(pub String);
 
+/// Whose the file is.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    pub cluster: ClusterName,
+    pub node: NodeName,
+    /// Which authority makes the cluster's certificates, as far as they tell.
+    pub authority: Option<String>,
+}
+
 /// Where the log begins and ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LogEnds {
@@ -110,22 +119,22 @@ pub(crate) struct Shared {
 
 impl Disk {
     /// Opens or creates the data directory. Blocks: reads and checks the whole file.
-    pub fn open(directory: &Path, cluster: &ClusterName, node: &NodeName) -> Result<Arc<Self>, OpenError> {
+    pub fn open(directory: &Path, owner: &Owner) -> Result<Arc<Self>, OpenError> {
         let io = |what| {
             let path = directory.to_owned();
             move |source| OpenError::Io { what, path, source }
         };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io("create"))?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).map_err(io("set the mode of"))?;
-        let seal = Seal::open(directory, cluster, node)?;
+        let seal = Seal::open(directory, owner)?;
         let path = directory.join(FILE);
         if !path.exists() {
             if seal.number() > 0 {
                 return Err(OpenError::corrupt(path, "it is missing, though its seal is there".into()));
             }
-            file::create(directory, cluster, node)?;
+            file::create(directory, owner)?;
         }
-        let loaded = file::load(&path, cluster, node, seal.number())?;
+        let loaded = file::load(&path, owner, seal.number())?;
         Self::start(&path, loaded, seal).map_err(io("start the writer of"))
     }
 

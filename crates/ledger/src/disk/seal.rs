@@ -1,4 +1,4 @@
-//! `ledger.seal`: whose the ledger is, in which format, and the number of its last commit; one line that a person can read.
+//! `ledger.seal`: whose the ledger is, under which authority, in which format, and the number of its last commit; one line that a person can read.
 //!
 //! It is read before the redb file is touched, so foreign data stays as it is. It also notices what redb cannot: that the
 //! file is whole but *older* than what was acknowledged (an old copy put back, the last commit damaged so that redb
@@ -11,27 +11,27 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-use tiebeam_topology::{ClusterName, NodeName};
-
+use super::Owner;
 use crate::OpenError;
+use rustix::fs::{FlockOperation, flock};
 
 /// The format of everything in the data directory that this program writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 const LINE_MAX_BYTES: u64 = 512;
+/// A file by which a person says that the cluster's authority was replaced on purpose.
+const ACCEPT: &str = "accept-authority";
 
 #[derive(Debug)]
 pub(super) struct Seal {
     path: PathBuf,
     file: File,
-    cluster: ClusterName,
-    node: NodeName,
+    owner: Owner,
     number: u64,
 }
 
 impl Seal {
     /// Opens or creates the seal, locks it, and refuses what is not this node's.
-    pub fn open(directory: &Path, cluster: &ClusterName, node: &NodeName) -> Result<Self, OpenError> {
+    pub fn open(directory: &Path, owner: &Owner) -> Result<Self, OpenError> {
         let path = directory.join("ledger.seal");
         let io = |what| move |source| (what, source);
         let named = |(what, source)| OpenError::Io { what, path: path.clone(), source };
@@ -49,11 +49,13 @@ impl Seal {
         }
         let mut bytes = Vec::new();
         (&mut file).take(LINE_MAX_BYTES).read_to_end(&mut bytes).map_err(io("read")).map_err(named)?;
-        let mut seal = Self { path, file, cluster: cluster.clone(), node: node.clone(), number: 0 };
+        let mut seal = Self { path, file, owner: owner.clone(), number: 0 };
         if bytes.is_empty() {
             seal.create(directory)?;
         } else {
-            seal.number = seal.read(&bytes)?;
+            let found = seal.read(&bytes)?;
+            seal.number = found.commit;
+            seal.join_authority(directory, found.authority)?;
         }
         Ok(seal)
     }
@@ -65,7 +67,7 @@ impl Seal {
 
     pub fn write(&mut self, number: u64) -> std::io::Result<()> {
         self.number = number;
-        self.file.write_all_at(line(FORMAT, self.cluster.as_str(), self.node.as_str(), number).as_bytes(), 0)
+        self.file.write_all_at(line(FORMAT, &self.owner, number).as_bytes(), 0)
     }
 
     /// For tests: every later [`Seal::write`] fails.
@@ -87,7 +89,7 @@ impl Seal {
         })
     }
 
-    fn read(&self, bytes: &[u8]) -> Result<u64, OpenError> {
+    fn read(&self, bytes: &[u8]) -> Result<Found, OpenError> {
         let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("it is not text".into()))?;
         let field = |name: &str| {
             let found =
@@ -107,16 +109,46 @@ impl Seal {
             let found = u32::try_from(format).unwrap_or(u32::MAX);
             return Err(OpenError::Newer { path: self.path.clone(), found, known: FORMAT });
         }
-        if cluster != self.cluster.as_str() || node != self.node.as_str() {
+        if cluster != self.owner.cluster.as_str() || node != self.owner.node.as_str() {
             return Err(OpenError::Foreign {
                 path: self.path.clone(),
                 found_cluster: cluster.to_owned(),
                 found_node: node.to_owned(),
-                cluster: self.cluster.to_string(),
-                node: self.node.to_string(),
+                cluster: self.owner.cluster.to_string(),
+                node: self.owner.node.to_string(),
             });
         }
-        number("commit")
+        let authority = Some(field("authority")?.trim_end_matches('-')).filter(|text| !text.is_empty());
+        let authority = authority.map(str::to_owned);
+        Ok(Found { authority, commit: number("commit")? })
+    }
+
+    /// Two clusters may have one name, but not one authority.
+    fn join_authority(&mut self, directory: &Path, found: Option<String>) -> Result<(), OpenError> {
+        let accept = directory.join(ACCEPT);
+        match (&found, &self.owner.authority) {
+            (Some(found), Some(ours)) if found != ours && !accept.exists() => {
+                return Err(OpenError::OtherAuthority {
+                    path: self.path.clone(),
+                    found: found.clone(),
+                    ours: ours.clone(),
+                    accept,
+                });
+            }
+            (Some(found), Some(ours)) if found != ours => {
+                tracing::warn!(
+                    "the ledger is of authority {ours} now, no longer of {found}, as {} says",
+                    accept.display()
+                );
+            }
+            // What is known stays known.
+            (Some(_), None) => self.owner.authority = found,
+            _ => return Ok(()),
+        }
+        let sealed = self.write(self.number).and_then(|()| self.file.sync_all());
+        let sealed =
+            sealed.and_then(|()| if accept.exists() { std::fs::remove_file(&accept) } else { Ok(()) });
+        sealed.map_err(|source| OpenError::Io { what: "write", path: self.path.clone(), source })
     }
 
     fn corrupt(&self, reason: String) -> OpenError {
@@ -124,8 +156,18 @@ impl Seal {
     }
 }
 
+/// What an existing seal says.
+struct Found {
+    authority: Option<String>,
+    commit: u64,
+}
+
 /// Of the same length whatever the number, so that a later line covers the one before.
-pub(super) fn line(format: u32, cluster: &str, node: &str, number: u64) -> String {
-    let covered = format!("tiebeam-ledger format={format} cluster={cluster} node={node} commit={number:020}");
+pub(super) fn line(format: u32, owner: &Owner, number: u64) -> String {
+    let Owner { cluster, node, authority } = owner;
+    let authority = authority.as_deref().unwrap_or_default();
+    let covered = format!(
+        "tiebeam-ledger format={format} cluster={cluster} node={node} authority={authority:-<40.40} commit={number:020}"
+    );
     format!("{covered} crc={:08x}\n", crc32fast::hash(covered.as_bytes()))
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tiebeam_topology::Moment;
 
 use super::gate::{self, Gate};
-use super::tests::{id, log_entry, names, open};
+use super::tests::{id, log_entry, open, owner};
 use super::*;
 use crate::log::Log;
 use crate::machine::tests::empty_snapshot;
@@ -14,9 +14,9 @@ use crate::machine::{Applied, Machine};
 /// A directory with ten entries, and its disk behind a gate.
 async fn ten_entries() -> (TempDir, Arc<Gate>, Arc<Disk>) {
     let (directory, gate) = (TempDir::new().unwrap(), Arc::new(Gate::default()));
-    let (cluster, node) = names();
+    let owner = owner();
     let data = directory.path().join("ledger");
-    let disk = gate::open(&data, &cluster, &node, gate.clone());
+    let disk = gate::open(&data, &owner, gate.clone());
     disk.write(Change::Append((0..10).map(log_entry).collect())).await.unwrap();
     (directory, gate, disk)
 }
@@ -44,10 +44,10 @@ async fn a_crash_at_any_commit_of_a_snapshots_installation_leaves_a_file_that_op
     disk.write(Change::Append(vec![log_entry(41)])).await.unwrap();
     assert!(disk.close());
 
-    let (cluster, node) = names();
+    let owner = owner();
     let mut seen = Vec::new();
     for number in 0..fs::read_dir(&copies).unwrap().count() {
-        let copy = Disk::open(&copies.join(format!("{number:04}")), &cluster, &node).unwrap();
+        let copy = Disk::open(&copies.join(format!("{number:04}")), &owner).unwrap();
         seen.push((copy.shared.kept.borrow().snapshot, copy.ends().last));
         copy.close();
     }
@@ -115,9 +115,9 @@ async fn a_flush_that_fails_stops_the_writer_and_what_was_acknowledged_stays() {
 async fn a_seal_that_cannot_be_written_stops_the_writer() {
     let directory = TempDir::new().unwrap();
     open(directory.path()).unwrap().close();
-    let (cluster, node) = names();
-    let seal = Seal::open(directory.path(), &cluster, &node).unwrap().read_only();
-    let loaded = file::load(&directory.path().join(FILE), &cluster, &node, seal.number()).unwrap();
+    let owner = owner();
+    let seal = Seal::open(directory.path(), &owner).unwrap().read_only();
+    let loaded = file::load(&directory.path().join(FILE), &owner, seal.number()).unwrap();
     let disk = Disk::start(&directory.path().join(FILE), loaded, seal).unwrap();
     let error = disk.write(Change::Append(vec![log_entry(0)])).await.unwrap_err();
     assert!(error.to_string().contains("ledger.seal"), "{error}");

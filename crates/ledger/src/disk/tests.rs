@@ -16,13 +16,12 @@ use crate::log::Log;
 use crate::machine::{Applied, Machine};
 use crate::raft::{Batch, Id, Kind};
 
-pub(super) fn names() -> (ClusterName, NodeName) {
-    ("shop".parse().unwrap(), "a".parse().unwrap())
+pub(super) fn owner() -> Owner {
+    Owner { cluster: "shop".parse().unwrap(), node: "a".parse().unwrap(), authority: None }
 }
 
 pub(super) fn open(directory: &Path) -> Result<Arc<Disk>, OpenError> {
-    let (cluster, node) = names();
-    Disk::open(directory, &cluster, &node)
+    Disk::open(directory, &owner())
 }
 
 pub(super) fn id(index: u64) -> LogId {
@@ -107,20 +106,21 @@ async fn a_foreign_newer_or_older_ledger_is_refused_untouched() {
     let read = |file| fs::read(directory.path().join(file)).unwrap();
     let (redb, seal) = (read(FILE), read("ledger.seal"));
     let try_as = |cluster: &str, node: &str| {
-        Disk::open(directory.path(), &cluster.parse().unwrap(), &node.parse().unwrap()).unwrap_err()
+        let owner = Owner { cluster: cluster.parse().unwrap(), node: node.parse().unwrap(), authority: None };
+        Disk::open(directory.path(), &owner).unwrap_err()
     };
     assert!(matches!(try_as("shop", "b"), OpenError::Foreign { .. }));
     let error = try_as("other", "a").to_string();
     assert!(error.contains("belongs to node a of cluster shop"), "{error}");
 
     let write = |file: &str, bytes: &[u8]| fs::write(directory.path().join(file), bytes).unwrap();
-    write("ledger.seal", seal::line(2, "shop", "a", 5).as_bytes());
+    write("ledger.seal", seal::line(2, &owner(), 5).as_bytes());
     let error = open(directory.path()).unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
     assert_eq!(read(FILE), redb, "untouched");
 
     // An older copy of the file, a missing file, a missing seal, a damaged seal.
-    write("ledger.seal", seal::line(1, "shop", "a", 500).as_bytes());
+    write("ledger.seal", seal::line(1, &owner(), 500).as_bytes());
     let error = open(directory.path()).unwrap_err().to_string();
     assert!(error.contains("commit 500 was acknowledged"), "{error}");
     fs::rename(directory.path().join(FILE), directory.path().join("away")).unwrap();
@@ -233,12 +233,11 @@ async fn a_full_disk_stops_the_writer_and_loses_nothing() {
     for room in [0, 5_000, 40_000, 100_000, 300_000] {
         let directory = TempDir::new().unwrap();
         filled(directory.path()).await;
-        let (cluster, node) = names();
         let path = directory.path().join(FILE);
         let file = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let left = Arc::new(AtomicI64::new(i64::MAX));
         let backend = Full { file: FileBackend::new(file).unwrap(), room: left.clone() };
-        let disk = gate::on(directory.path(), &cluster, &node, backend);
+        let disk = gate::on(directory.path(), &owner(), backend);
 
         left.store(room, Ordering::Relaxed);
         let mut acknowledged = BTreeMap::new();

@@ -6,3 +6,7 @@ pub(crate) mod message;
 pub(crate) mod network;
 pub(crate) mod peer;
 pub(crate) mod server;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

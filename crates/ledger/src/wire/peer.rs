@@ -21,15 +21,15 @@ use super::frame::{self, FRAME_MAX_BYTES, HELLO_MAX_BYTES};
 use super::message::{Ask, Hello, Reply, Welcome};
 
 /// Calls that wait to be sent to a peer.
-const QUEUE_MAX: usize = 256;
+pub(super) const QUEUE_MAX: usize = 256;
 /// Calls that were sent to a peer and have no answer.
-const PENDING_MAX: usize = 512;
+pub(super) const PENDING_MAX: usize = 512;
 /// From the first packet to the peer's welcome.
 const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// Between two attempts: doubled from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// A peer that owes an answer and says nothing at all for so long is connected to anew.
-const SILENCE_TIME: Duration = Duration::from_secs(2);
+pub(super) const SILENCE_TIME: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tiebeam_topology::{ClusterName, NodeName};
-use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -27,9 +27,9 @@ use crate::status::Tally;
 /// From the accepted connection to the peer's first message.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 /// Asks of one peer that are worked on at once; more wait in its connection.
-const WORKING_MAX: usize = 64;
+pub(super) const WORKING_MAX: usize = 64;
 /// A peer that does not take an answer for so long is disconnected.
-const WRITE_TIME: Duration = Duration::from_secs(5);
+pub(super) const WRITE_TIME: Duration = Duration::from_secs(5);
 
 /// Handshakes beyond `Server::connections_max` for each address that a peer has in the file, so that a crowd of strangers
 /// cannot keep the peers out.
@@ -198,11 +198,22 @@ impl Refusals {
 }
 
 async fn serve(handler: Arc<dyn Handler>, from: &NodeName, stream: TlsStream<TcpStream>) -> io::Result<()> {
-    let (mut asks, to) = tokio::io::split(stream);
-    let working = Arc::new(Semaphore::new(WORKING_MAX));
+    let (asks, to) = tokio::io::split(stream);
     let (answers, outgoing) = mpsc::channel(WORKING_MAX);
+    tokio::select! {
+        ended = read_asks(handler, from, asks, answers) => ended,
+        ended = write_answers(to, outgoing) => ended,
+    }
+}
+
+async fn read_asks(
+    handler: Arc<dyn Handler>,
+    from: &NodeName,
+    mut asks: ReadHalf<TlsStream<TcpStream>>,
+    answers: mpsc::Sender<Vec<u8>>,
+) -> io::Result<()> {
+    let working = Arc::new(Semaphore::new(WORKING_MAX));
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(write_answers(to, outgoing));
     loop {
         let (number, ask) = frame::read::<Ask>(&mut asks, FRAME_MAX_BYTES).await?;
         // The semaphore is never closed; should it be, the connection ends.
@@ -218,13 +229,8 @@ async fn serve(handler: Arc<dyn Handler>, from: &NodeName, stream: TlsStream<Tcp
                 let _ = answers.send(frame).await;
             }
             drop(permit);
-            Ok(())
         });
-        while let Some(ended) = tasks.try_join_next() {
-            if let Ok(Err(error)) = ended {
-                return Err(error);
-            }
-        }
+        while tasks.try_join_next().is_some() {}
     }
 }
 

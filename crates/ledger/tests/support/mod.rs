@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
@@ -34,33 +35,12 @@ impl Authority {
     }
 
     fn roots(&self) -> Arc<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        Arc::new(roots)
+        roots(self.issuer.der().clone())
     }
 
     /// The two sides of a node that is `identity` and trusts this authority.
     pub fn tls(&self, identity: &str) -> Tls {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![identity.to_owned()]).unwrap();
-        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
-        let key = || PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(self.roots(), provider.clone()).build().unwrap();
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain.clone(), key())
-            .unwrap();
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(self.roots())
-            .with_client_auth_cert(chain, key())
-            .unwrap();
-        Tls { server: Arc::new(server), client: Arc::new(client) }
+        tls(&self.issuer, self.issuer.der().clone(), identity)
     }
 
     /// A client that trusts this authority and shows nothing.
@@ -72,6 +52,40 @@ impl Authority {
             .with_root_certificates(self.roots())
             .with_no_client_auth()
     }
+}
+
+fn roots(authority: CertificateDer<'static>) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+    Arc::new(roots)
+}
+
+fn tls(
+    issuer: &rcgen::Issuer<'_, impl rcgen::SigningKey>,
+    authority: CertificateDer<'static>,
+    identity: &str,
+) -> Tls {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![identity.to_owned()]).unwrap();
+    let chain = vec![params.signed_by(&key, issuer).unwrap().der().clone()];
+    let key = || PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let roots = roots(authority);
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), key())
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key())
+        .unwrap();
+    Tls { server: Arc::new(server), client: Arc::new(client) }
 }
 
 pub fn name(text: &str) -> NodeName {
@@ -213,6 +227,17 @@ impl Cluster {
         }
     }
 
+    /// Another process runs the node, and listens there.
+    pub fn listens(&mut self, node: &str, address: SocketAddr) {
+        self.addresses.insert(name(node), address);
+        self.rewire();
+    }
+
+    pub fn gone(&mut self, node: &str) {
+        self.addresses.remove(&name(node));
+        self.rewire();
+    }
+
     pub fn address(&self, node: &str) -> SocketAddr {
         self.addresses[&name(node)]
     }
@@ -250,6 +275,66 @@ impl Cluster {
             leaders.iter().all(|s| s.leader.as_ref() == Some(&first) && s.quorum).then(|| first.to_string())
         })
         .await
+    }
+}
+
+/// What a node in another process must know, as a file of lines.
+pub struct Member {
+    pub node: NodeName,
+    pub life: u64,
+    data: std::path::PathBuf,
+    /// The authority's certificate and key.
+    authority: (String, String),
+    wires: Vec<(NodeName, SocketAddr)>,
+}
+
+impl Member {
+    pub fn of(cluster: &Cluster, node: &str, life: u64) -> Self {
+        let settings = cluster.settings(node);
+        let authority = &cluster.authority.issuer;
+        Self {
+            node: settings.node,
+            life,
+            data: settings.data,
+            authority: (authority.pem(), authority.key().serialize_pem()),
+            wires: settings.peers.into_iter().map(|(name, peer)| (name, peer.address)).collect(),
+        }
+    }
+
+    pub fn write(&self, to: &Path) {
+        let wires: Vec<_> = self.wires.iter().map(|(name, address)| format!("{name}={address}")).collect();
+        let (certificate, key) = &self.authority;
+        let lines =
+            [self.node.as_str(), &self.life.to_string(), &self.data.to_string_lossy(), &wires.join(" ")];
+        std::fs::write(to, format!("{}\n{certificate}\n{key}", lines.join("\n"))).unwrap();
+    }
+
+    pub fn read(from: &Path) -> Self {
+        let text = std::fs::read_to_string(from).unwrap();
+        let mut lines = text.splitn(5, '\n');
+        let mut next = || lines.next().unwrap();
+        let (node, life, data) = (name(next()), next().parse().unwrap(), next().into());
+        let wires = next().split(' ').map(|wire| wire.split_once('=').unwrap());
+        let wires = wires.map(|(node, address)| (name(node), address.parse().unwrap())).collect();
+        let (certificate, key) = next().split_once("-----BEGIN PRIVATE KEY-----").unwrap();
+        let authority = (certificate.to_owned(), format!("-----BEGIN PRIVATE KEY-----{key}"));
+        Self { node, life, data, authority, wires }
+    }
+
+    pub fn settings(&self) -> Settings {
+        let (certificate, key) = &self.authority;
+        let issuer = rcgen::Issuer::from_ca_cert_pem(certificate, KeyPair::from_pem(key).unwrap()).unwrap();
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let tls = tls(&issuer, der, &identity(&self.node));
+        let peer = |(to, address): &(NodeName, SocketAddr)| {
+            (to.clone(), Peer { address: *address, identity: identity(to), voter: true })
+        };
+        let peers = self.wires.iter().map(peer).collect();
+        let (cluster, listen) = ("shop".parse().unwrap(), ([127, 0, 0, 1], 0).into());
+        let (node, data) = (self.node.clone(), self.data.clone());
+        let mut settings = Settings::new(cluster, node, listen, peers, data, tls.server, tls.client);
+        settings.limits.snapshot_entries = 64;
+        settings
     }
 }
 
