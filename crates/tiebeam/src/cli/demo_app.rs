@@ -62,7 +62,7 @@ async fn serve() -> anyhow::Result<()> {
     let migrate = app.clone();
     tokio::spawn(async move {
         while let Err(error) = create_tables(&migrate.pool).await {
-            eprintln!("the tables are not there yet: {error:#}");
+            super::talk(format_args!("the tables are not there yet: {error:#}"));
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     });
@@ -113,7 +113,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        eprintln!("a request failed: {:#}", self.0);
+        super::talk(format_args!("a request failed: {:#}", self.0));
         (StatusCode::SERVICE_UNAVAILABLE, "The database did not answer as it should. Please try again.\n")
             .into_response()
     }

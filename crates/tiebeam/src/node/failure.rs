@@ -12,11 +12,8 @@ pub fn ledger(error: OpenError) -> anyhow::Error {
     let mends = match &error {
         OpenError::Io { source, .. } => io_mends(source),
         OpenError::Locked { .. } | OpenError::Start(_) => true,
-        OpenError::Settings(_)
-        | OpenError::Listen { .. }
-        | OpenError::Foreign { .. }
-        | OpenError::Newer { .. }
-        | OpenError::Corrupt { .. } => false,
+        // A setting, a port, a folder that is another's, newer or damaged: nobody but a person mends that.
+        _ => false,
     };
     told(format!("the ledger did not open: {error}"), mends)
 }

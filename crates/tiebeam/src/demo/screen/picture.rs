@@ -137,3 +137,35 @@ fn diagram<'a>(view: &View) -> Vec<Line<'a>> {
         }),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use tiebeam_watch::fixtures;
+
+    use super::*;
+
+    fn drawn(view: Option<&View>, tally: &Tally, waiting: usize, said: &str) -> String {
+        let links = ("http://127.0.0.1:8080/", "http://127.0.0.1:7480/");
+        let lines = lines(view, tally, 0, (None, waiting), &[], said, links);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn before_anything_answers_it_says_what_is_waited_for_and_which_keys_there_are() {
+        let text = drawn(None, &Tally::default(), 0, "waiting: no node answers yet");
+        assert!(text.contains("waiting: no node answers yet") && text.contains("[q]uit"), "{text}");
+    }
+
+    #[test]
+    fn what_is_down_what_waits_and_what_is_missing_is_seen() {
+        let mut tally = Tally::default();
+        assert!(drawn(Some(&fixtures::healthy()), &tally, 0, "").contains("0 lost so far"));
+        tally.missing = [7, 8].into();
+        let text = drawn(Some(&fixtures::failover()), &tally, 3, "a message\x1b[2J");
+        for part in ["down", "7 writes held", "2 lost so far", "3 more to come", "a message"] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains('\x1b'), "{text}");
+        assert!(text.lines().count() <= 24, "{text}");
+    }
+}
