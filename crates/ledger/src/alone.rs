@@ -210,7 +210,7 @@ async fn another_cluster_of_the_same_name_is_refused_untouched_until_a_person_sa
     let read = || ["ledger.redb", "ledger.seal"].map(|file| std::fs::read(data.join(file)).unwrap());
     let before = read();
     let error = Embedded::open(second.clone()).await.unwrap_err();
-    assert!(matches!(error, OpenError::OtherAuthority { .. }), "{error}");
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error}");
     let accept = data.join("accept-authority");
     assert!(error.to_string().contains(accept.to_str().unwrap()), "{error}");
     assert_eq!(read(), before);
@@ -219,5 +219,5 @@ async fn another_cluster_of_the_same_name_is_refused_untouched_until_a_person_sa
     std::fs::write(&accept, "").unwrap();
     Embedded::open(second).await.unwrap().shutdown().await;
     assert!(!accept.exists());
-    assert!(matches!(Embedded::open(first).await, Err(OpenError::OtherAuthority { .. })));
+    assert!(matches!(Embedded::open(first).await, Err(OpenError::Foreign { .. })));
 }

@@ -64,18 +64,17 @@ pub enum OpenError {
     )]
     Locked { path: PathBuf },
     #[error(
-        "{} belongs to node {found_node} of cluster {found_cluster}, not to node {node} of cluster {cluster}; it is left untouched. \
-         Give the right data directory",
+        "{} belongs to {found}, not to {ours}; it is left untouched. Give the right data directory{or_else}",
         path.display()
     )]
-    Foreign { path: PathBuf, found_cluster: String, found_node: String, cluster: String, node: String },
-    #[error(
-        "{} belongs to a cluster whose certificates authority {found} makes; this node's is made by {ours}: it is another cluster \
-         of the same name. It is left untouched; give the right data directory. If the authority was replaced on purpose, \
-         create an empty file {} and start again",
-        path.display(), accept.display()
-    )]
-    OtherAuthority { path: PathBuf, found: String, ours: String, accept: PathBuf },
+    Foreign {
+        path: PathBuf,
+        /// Which node of which cluster; if the names are the same, with the authority that makes its certificates.
+        found: String,
+        ours: String,
+        /// What else may be done, if anything.
+        or_else: String,
+    },
     #[error(
         "{} was written in format {found}, this program knows formats up to {known}; it is left untouched. Run the newer program",
         path.display()

@@ -42,7 +42,7 @@ const LEASE_MAX_MS: u64 = 24 * 3600 * 1000;
 const SNAPSHOT_PIECE_MS: u64 = 10_000;
 const SNAPSHOT_PIECE_BYTES: u64 = 1 << 20;
 /// How long a shutdown waits for what raft is at, which may hang in the disk.
-const RAFT_STOP_TIME: Duration = Duration::from_secs(5);
+const RAFT_STOP_TIME: Duration = Duration::from_secs(3);
 const ENTRIES_PER_MESSAGE: u64 = 64;
 
 /// A running node of the ledger. Ends when it is dropped; [`Embedded::shutdown`] ends it in order.
@@ -141,7 +141,7 @@ impl Embedded {
     }
 
     /// Ends all calls, connections and watches and closes the file. May be called again. Returns when the data
-    /// directory may be opened anew; on a disk that hangs, after some ten seconds all the same.
+    /// directory may be opened anew; on a disk that hangs, after some six seconds all the same.
     pub async fn shutdown(&self) {
         self.core.stop.send_replace(true);
         // Its own error is that it was cancelled or has panicked: it is over in any case.

@@ -43,7 +43,7 @@ use crate::raft::{LogEntry, LogId, SnapshotMeta, Vote};
 /// Jobs that wait for the writer. openraft has few at once; more wait for room.
 const JOBS_MAX: usize = 256;
 /// How long closing waits for the writer to end. A disk that hangs longer keeps its thread; the process can end without it.
-const CLOSE_TIME: Duration = Duration::from_secs(5);
+const CLOSE_TIME: Duration = Duration::from_secs(3);
 
 /// Why the file cannot be written or read any more.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -112,10 +112,9 @@ impl Seal {
         if cluster != self.owner.cluster.as_str() || node != self.owner.node.as_str() {
             return Err(OpenError::Foreign {
                 path: self.path.clone(),
-                found_cluster: cluster.to_owned(),
-                found_node: node.to_owned(),
-                cluster: self.owner.cluster.to_string(),
-                node: self.owner.node.to_string(),
+                found: format!("node {node} of cluster {cluster}"),
+                ours: format!("node {} of cluster {}", self.owner.node, self.owner.cluster),
+                or_else: String::new(),
             });
         }
         let authority = Some(field("authority")?.trim_end_matches('-')).filter(|text| !text.is_empty());
@@ -128,11 +127,17 @@ impl Seal {
         let accept = directory.join(ACCEPT);
         match (&found, &self.owner.authority) {
             (Some(found), Some(ours)) if found != ours && !accept.exists() => {
-                return Err(OpenError::OtherAuthority {
+                let Owner { cluster, node, .. } = &self.owner;
+                let under =
+                    |authority| format!("node {node} of cluster {cluster} under authority {authority}");
+                return Err(OpenError::Foreign {
                     path: self.path.clone(),
-                    found: found.clone(),
-                    ours: ours.clone(),
-                    accept,
+                    found: under(found),
+                    ours: under(ours),
+                    or_else: format!(
+                        "; or, if the cluster's certificate authority was replaced on purpose, create an empty file {}",
+                        accept.display()
+                    ),
                 });
             }
             (Some(found), Some(ours)) if found != ours => {
