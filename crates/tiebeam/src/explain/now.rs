@@ -53,8 +53,9 @@ fn database_death(view: &View, name: &NodeName, node: &NodeView) -> String {
     let voters = view.ledger.voters.iter().filter(|v| view.nodes.get(*v).is_some_and(|n| n.alive)).count();
     let left = voters - usize::from(view.ledger.voters.contains(name));
     if left * 2 <= view.ledger.voters.len() {
+        let are = if left == 1 { "is" } else { "are" };
         return format!(
-            "only {left} of {} voters of the ledger are left: nobody can be promoted, and the primary stops when its \
+            "only {left} of {} voters of the ledger {are} left: nobody can be promoted, and the primary stops when its \
              lease ends.",
             view.ledger.voters.len()
         );
