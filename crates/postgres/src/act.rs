@@ -394,6 +394,10 @@ impl Context {
                 lease.ends = ends.clone();
             })
             .await?;
+        // What this node has applied may not show it yet, and then it is announced again; it is told once.
+        if self.announced.replace(epoch) == Some(epoch) {
+            return Ok(());
+        }
         let because = world.lease.as_ref().map(|l| l.lease.because.clone()).unwrap_or_default();
         self.tell(Event::BecamePrimary { node: self.me(), epoch, timeline, because });
         Ok(())

@@ -141,6 +141,8 @@ pub struct Context {
     pub job_failures: u32,
     pub job_done: mpsc::Sender<JobDone>,
     pub promoting: Option<Epoch>,
+    /// The last epoch that this process announced.
+    pub announced: Option<Epoch>,
     /// Why PostgreSQL was told to stop, for the event of its end.
     pub stop_reason: Option<String>,
     events: mpsc::Sender<Event>,
@@ -199,6 +201,7 @@ impl Context {
             job_failures: 0,
             job_done,
             promoting: None,
+            announced: None,
             stop_reason: None,
             events,
             jobs: Some(jobs),
