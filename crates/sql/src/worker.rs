@@ -27,8 +27,11 @@ use crate::snapshot::Snapshot;
 use crate::stats::{Count, Counters};
 use crate::{Settings, Target};
 
-/// Connections of one worker that have not logged in yet.
-const LOGGING_IN_MAX: usize = 512;
+/// Connections of one worker that have not logged in yet. They take no place among `clients`: whoever has not proved
+/// who he is keeps nobody out who has.
+pub(crate) const LOGGING_IN_MAX: usize = 512;
+/// More that are heard for a moment, as each may be a CancelRequest, before they are refused.
+pub(crate) const LATE_MAX: usize = 64;
 /// Idle connections are looked through so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Buffers kept for sessions that wake up.
@@ -326,11 +329,6 @@ impl Worker {
         }
     }
 
-    /// False if too many are logging in already.
-    pub fn may_log_in(&self) -> bool {
-        self.logging_in.get() < LOGGING_IN_MAX
-    }
-
     /// Passes a CancelRequest to the worker that has the session.
     pub fn pass_cancel(&self, key: CancelKey) {
         if let Some(worker) = self.shared.cancels.get((key.pid >> SLOT_BITS) as usize) {
@@ -366,7 +364,12 @@ impl Worker {
         pools.primary.iter().chain(&pools.replicas).for_each(|pool| pool.sweep(now));
     }
 
-    /// Sets the gauge of sessions and the bound of the router: false if there are too many.
+    /// As many sessions as there may be.
+    pub fn is_full(&self) -> bool {
+        self.shared.clients.load(Ordering::Relaxed) >= self.shared.settings.clients
+    }
+
+    /// Counts a session: false if there are too many, this one included. Each is ended by [`Worker::leave`].
     pub fn enter(&self) -> bool {
         let before = self.shared.clients.fetch_add(1, Ordering::Relaxed);
         self.counters.clients.add(1);

@@ -89,6 +89,11 @@ impl Volatility {
         Self { loaded: false, ..Self::from_rows(rows) }
     }
 
+    /// Of a database whose catalog cannot be read: no statement is certain.
+    pub fn unknown() -> Self {
+        Self::from_rows([("unknown", "the catalog cannot be read", true)])
+    }
+
     /// The answer of [`Volatility::QUERY`]. Rows of a kind that this version does not know make everything uncertain.
     pub fn from_rows<K: AsRef<str>, N: AsRef<str>>(rows: impl IntoIterator<Item = (K, N, bool)>) -> Self {
         let mut new =

@@ -2,14 +2,14 @@
 //! new view, loaded again when its fingerprint has changed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
 use super::Control;
 use crate::classify::Volatility;
 use crate::server::{Server, ServerError};
+use crate::wire::error::state;
 
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// One database's questions must be answered in this time.
@@ -24,20 +24,30 @@ struct Known {
     serial: u64,
 }
 
+/// What is kept of one database.
+#[derive(Default)]
+struct Entry {
+    known: Option<Known>,
+    /// Since when it cannot be read.
+    unread: Option<Instant>,
+    /// Nothing is certain in it; that was told.
+    doubted: bool,
+}
+
 pub(super) async fn keep(control: &Control) {
-    let mut known: HashMap<String, Known> = HashMap::new();
+    let mut entries: HashMap<String, Entry> = HashMap::new();
     let mut views = control.shared.views.clone();
     loop {
         let databases: Vec<String> = control.databases.borrow().iter().take(CATALOGS_MAX).cloned().collect();
+        entries.retain(|name, _| databases.contains(name));
         let serial = control.snapshot.load().serial;
         for database in databases {
-            match timeout(ANSWER_TIME, look(control, known.remove(&database), &database, serial)).await {
-                Ok(Ok(state)) => {
-                    known.insert(database, state);
-                }
-                // A database that was dropped or refuses us: what was known stays, it is tried again.
-                Ok(Err(error)) => tracing::debug!(database, %error, "cannot read the catalog"),
-                Err(_) => tracing::debug!(database, "the catalog was not read in time"),
+            let entry = entries.entry(database.clone()).or_default();
+            let looked = timeout(ANSWER_TIME, look(control, entry.known.take(), &database, serial)).await;
+            match looked.unwrap_or(Err(ServerError::Timeout(ANSWER_TIME))) {
+                Ok(known) => *entry = Entry { known: Some(known), ..Entry::default() },
+                Err(error) if is_gone(&error) => control.forget_database(&database),
+                Err(error) => entry.unread(control, &database, &error),
             }
         }
         let new_view = views.wait_for(|seen| *seen != serial);
@@ -47,6 +57,28 @@ pub(super) async fn keep(control: &Control) {
             _ = new_view => {}
         }
     }
+}
+
+impl Entry {
+    /// What was known stays for as long as a statement waits for a server; then it may be wrong in anything, and all is
+    /// sent to the primary.
+    fn unread(&mut self, control: &Control, database: &str, error: &ServerError) {
+        let since = *self.unread.get_or_insert_with(Instant::now);
+        if self.doubted || since.elapsed() < control.shared.settings.hold {
+            tracing::debug!(database, %error, "cannot read the catalog");
+            return;
+        }
+        self.doubted = true;
+        tracing::warn!(
+            database, %error,
+            "cannot read the catalog of this database, so none of its statements is sent to a replica"
+        );
+        control.publish_catalog(database, Volatility::unknown());
+    }
+}
+
+fn is_gone(error: &ServerError) -> bool {
+    matches!(error, ServerError::Refused(refused) if refused.code == state::UNDEFINED_DATABASE)
 }
 
 async fn look(
@@ -67,10 +99,7 @@ async fn look(
             Ok([Some(kind), Some(name), Some(uncertain)]) => Some((kind, name, uncertain == "t")),
             _ => None,
         });
-        let catalog = Arc::new(Volatility::from_rows(rows));
-        let mut snapshot = (*control.snapshot.load_full()).clone();
-        Arc::make_mut(&mut snapshot.catalogs).insert(database.to_owned(), catalog);
-        control.publish(snapshot);
+        control.publish_catalog(database, Volatility::from_rows(rows));
         known.fingerprint = fingerprint;
     }
     Ok(known)
@@ -82,6 +111,8 @@ async fn connect(control: &Control, database: &str) -> Result<Server, ServerErro
     for target in control.targets() {
         match control.connect(&target, database).await {
             Ok(server) => return Ok(server),
+            // The first one asked knows best whether there is such a database.
+            Err(error) if is_gone(&error) => return Err(error),
             Err(error) => last = error,
         }
     }

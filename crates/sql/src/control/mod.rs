@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use lookup::Lookup;
 
+use crate::classify::Volatility;
 use crate::server::{Proof, Server, ServerError};
 use crate::snapshot::Snapshot;
 use crate::worker::{Shared, Stage};
@@ -131,11 +132,26 @@ impl Control {
         view.primary.iter().chain(&view.replicas).cloned().collect()
     }
 
-    /// A session of this database started.
+    /// A session of this database started; a server has let it in.
     fn use_database(&self, database: &str) {
         if self.databases.borrow_mut().insert(database.to_owned()) {
             self.more_databases.notify_one();
         }
+    }
+
+    /// There is no such database any more.
+    fn forget_database(&self, database: &str) {
+        self.databases.borrow_mut().remove(database);
+        let mut snapshot = (*self.snapshot.load_full()).clone();
+        if Arc::make_mut(&mut snapshot.catalogs).remove(database).is_some() {
+            self.publish(snapshot);
+        }
+    }
+
+    fn publish_catalog(&self, database: &str, catalog: Volatility) {
+        let mut snapshot = (*self.snapshot.load_full()).clone();
+        Arc::make_mut(&mut snapshot.catalogs).insert(database.to_owned(), Arc::new(catalog));
+        self.publish(snapshot);
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     dropping: bool,
     /// The client was told that the outcome of its commit is not known: until ReadyForQuery it gets no other word of it.
     denied: bool,
+    /// The server was asked for what it holds back.
+    pressed: bool,
     /// What the server said before it closed.
     pub farewell: Option<SqlError>,
     /// A ReadyForQuery came since this was last cleared.
@@ -72,6 +74,7 @@ impl Default for Exchange {
             passing: 0,
             dropping: false,
             denied: false,
+            pressed: false,
             farewell: None,
             ready: false,
             stale: false,
@@ -102,6 +105,17 @@ impl Exchange {
 
     pub fn is_full(&self) -> bool {
         self.queue.len() >= QUEUE_MAX
+    }
+
+    /// Asks the server for the answers that it holds back until a Sync, once each time the queue is full: else nothing
+    /// would ever make room. True if it did.
+    pub fn press(&mut self, out: &mut BytesMut) -> bool {
+        let press = self.is_full() && !self.pressed;
+        if press {
+            out.extend_from_slice(build::FLUSH);
+        }
+        self.pressed = self.is_full();
+        press
     }
 
     pub fn is_answered(&self) -> bool {

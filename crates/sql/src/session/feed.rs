@@ -47,6 +47,7 @@ impl Session {
     pub(super) fn feed(&mut self, conn: &mut Conn) -> Result<bool, End> {
         let mut fed = false;
         loop {
+            fed |= self.exchange.press(&mut conn.server.output);
             if !self.batch.is_fed() {
                 if self.is_full(conn) {
                     return Ok(fed);

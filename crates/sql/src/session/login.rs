@@ -25,6 +25,8 @@ use crate::worker::{CancelKey, Worker};
 
 /// From the connection to the client's proof.
 const LOGIN_TIME: Duration = Duration::from_secs(30);
+/// From the connection to the first message, if that will be refused unless it is a CancelRequest.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// Longest message of a client that has not logged in, after the first; bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// Requests for encryption that a client may make before it starts.
@@ -71,13 +73,13 @@ pub(super) struct LoggedIn {
 }
 
 /// Talks to a new client until it has proved who it is. `refused`: it will be told this as soon as it has said that it
-/// wants a session.
+/// wants a session; a CancelRequest is heard in any case.
 pub(super) async fn log_in(
     worker: &Rc<Worker>,
     client: &mut TcpStream,
     refused: Option<SqlError>,
 ) -> Result<LoggedIn, Refusal> {
-    let deadline = Instant::now() + LOGIN_TIME;
+    let deadline = Instant::now() + if refused.is_some() { REFUSAL_TIME } else { LOGIN_TIME };
     let mut talk = Talk { client, input: BytesMut::new() };
     let start = timeout_at(deadline, talk.start(worker)).await.map_err(|_| Refusal::Silent)??;
     if let Some(error) = refused {
@@ -97,9 +99,6 @@ pub(super) async fn log_in(
         ServerLogin::Certificate(config) => Proof::Certificate(config.clone()),
         ServerLogin::PassThrough { .. } => Proof::Keys(keys),
     };
-    let database = Lookup::Database(params[1].1.clone());
-    // If the control thread is behind, the next session of this database tells it.
-    let _ = worker.shared.lookups.try_send(database);
     Ok(LoggedIn { params, proof, input: talk.input })
 }
 

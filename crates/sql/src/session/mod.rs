@@ -29,13 +29,14 @@ use self::batch::{Batch, ReadError, Traits};
 use self::exchange::Exchange;
 use self::login::{LoggedIn, Refusal};
 use self::pump::End;
+use crate::control::Lookup;
 use crate::fresh::Floor;
 use crate::pool::{Conn, Key};
 use crate::prepared::Names;
 use crate::route::Tried;
 use crate::stats::Count;
 use crate::wire::error::{SqlError, state};
-use crate::worker::{Handle, Signal, Worker};
+use crate::worker::{Handle, LATE_MAX, LOGGING_IN_MAX, Signal, Worker};
 
 /// A client that does not read its answers is not read from.
 const UNREAD_BYTES_MAX: usize = 64 * 1024;
@@ -88,30 +89,26 @@ struct Session {
 
 /// Serves one client to its end.
 pub(crate) async fn run(worker: Rc<Worker>, client: TcpStream) {
-    let entered = Entered::new(worker.clone());
-    if let Err(error) = serve(worker, client, &entered).await {
+    if let Err(error) = serve(worker, client).await {
         tracing::debug!(%error, "a client's connection ended");
     }
 }
 
-/// Counts the session as long as it lives.
-struct Entered {
-    worker: Rc<Worker>,
-    /// As many may be there, and as many may log in.
-    fits: bool,
-    may_log_in: bool,
-}
+/// Counts a session as long as it lives.
+struct Entered(Rc<Worker>);
 
 impl Entered {
-    fn new(worker: Rc<Worker>) -> Self {
-        let (fits, may_log_in) = (worker.enter(), worker.may_log_in());
-        Self { worker, fits, may_log_in }
+    /// `None`: there are as many as there may be.
+    fn new(worker: Rc<Worker>) -> Option<Self> {
+        let fits = worker.enter();
+        let entered = Self(worker);
+        fits.then_some(entered)
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.worker.leave();
+        self.0.leave();
     }
 }
 
@@ -124,22 +121,29 @@ impl Drop for Registered {
     }
 }
 
-async fn serve(worker: Rc<Worker>, mut client: TcpStream, entered: &Entered) -> std::io::Result<()> {
+async fn serve(worker: Rc<Worker>, mut client: TcpStream) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     watch_client(&client)?;
-    if !entered.may_log_in {
-        worker.counters.count(Count::ClientsRefused);
-        return tell(&mut client, &full().detail("Too many are logging in.")).await;
-    }
     let logging_in = LoggingIn::new(worker.clone());
+    if logging_in.place >= LOGGING_IN_MAX + LATE_MAX {
+        worker.counters.count(Count::ClientsRefused);
+        return tell(&mut client, &busy()).await;
+    }
     // Who is one too many is heard before it is refused: a CancelRequest counts, and the others understand the answer.
-    let refused = (!entered.fits).then(full);
+    let refused = match logging_in.place < LOGGING_IN_MAX {
+        true => worker.is_full().then(full),
+        false => Some(busy()),
+    };
     let logged_in = match login::log_in(&worker, &mut client, refused).await {
         Ok(logged_in) => logged_in,
         Err(Refusal::Silent) => return Ok(()),
         Err(Refusal::Tell(error)) => return tell(&mut client, &error).await,
     };
     drop(logging_in);
+    let Some(_entered) = Entered::new(worker.clone()) else {
+        worker.counters.count(Count::ClientsRefused);
+        return tell(&mut client, &full()).await;
+    };
     let Some(handle) = worker.register(login::secret()) else {
         let error = SqlError::fatal(state::TOO_MANY_CONNECTIONS, "too many sessions in one worker");
         return tell(&mut client, &error).await;
@@ -173,6 +177,11 @@ async fn serve(worker: Rc<Worker>, mut client: TcpStream, entered: &Entered) -> 
     if let Err(error) = session.welcome().await {
         return tell(&mut session.client, &error).await;
     }
+    if session.key.reported.borrow().is_some() {
+        // A server has let it in. If the control thread is behind, the next session of this database tells it.
+        let database = Lookup::Database(session.key.database.clone());
+        let _ = session.worker.shared.lookups.try_send(database);
+    }
     session.batches().await
 }
 
@@ -190,19 +199,30 @@ fn full() -> SqlError {
         .hint("The bound is `clients` in [sql].")
 }
 
+fn busy() -> SqlError {
+    SqlError::fatal(state::TOO_MANY_CONNECTIONS, "too many clients are logging in")
+        .detail(format!("A worker of the router talks to {LOGGING_IN_MAX} that have not logged in yet."))
+        .hint("Try again in a moment.")
+}
+
 /// Counts a login under way.
-struct LoggingIn(Rc<Worker>);
+struct LoggingIn {
+    worker: Rc<Worker>,
+    /// How many there were before it.
+    place: usize,
+}
 
 impl LoggingIn {
     fn new(worker: Rc<Worker>) -> Self {
-        worker.logging_in.set(worker.logging_in.get() + 1);
-        Self(worker)
+        let place = worker.logging_in.get();
+        worker.logging_in.set(place + 1);
+        Self { worker, place }
     }
 }
 
 impl Drop for LoggingIn {
     fn drop(&mut self) {
-        self.0.logging_in.set(self.0.logging_in.get() - 1);
+        self.worker.logging_in.set(self.worker.logging_in.get() - 1);
     }
 }
 

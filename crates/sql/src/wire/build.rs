@@ -8,6 +8,8 @@ pub(crate) const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 pub(crate) const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 pub(crate) const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 pub(crate) const NO_DATA: &[u8] = b"n\0\0\0\x04";
+/// A Flush of the router's own.
+pub(crate) const FLUSH: &[u8] = b"H\0\0\0\x04";
 /// A Sync of the router's own.
 pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 pub(crate) const TERMINATE: &[u8] = b"X\0\0\0\x04";

@@ -15,6 +15,7 @@ pub(crate) mod state {
     pub const IN_FAILED_TRANSACTION: &str = "25P02";
     pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const INVALID_PASSWORD: &str = "28P01";
+    pub const UNDEFINED_DATABASE: &str = "3D000";
     pub const SERIALIZATION_FAILURE: &str = "40001";
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     pub const QUERY_CANCELED: &str = "57014";

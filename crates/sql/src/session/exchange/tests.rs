@@ -233,10 +233,14 @@ fn a_queue_is_full_at_its_bound() {
         b.client(&sync());
     }
     assert!(!b.exchange.is_full());
+    assert!(!b.exchange.press(&mut b.to_server));
     b.client(&sync());
     assert!(b.exchange.is_full());
+    b.sent();
+    assert!(b.exchange.press(&mut b.to_server) && !b.exchange.press(&mut b.to_server));
+    assert_eq!(b.sent(), "H", "the server may hold answers back until it is asked");
     b.server(&[ready(b'I')], 1000);
-    assert!(!b.exchange.is_full());
+    assert!(!b.exchange.is_full() && !b.exchange.press(&mut b.to_server));
 }
 
 #[test]
