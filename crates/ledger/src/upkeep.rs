@@ -23,7 +23,7 @@ const PULSE_EVERY: Duration = Duration::from_millis(250);
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 const EXPIRY_EVERY: Duration = Duration::from_millis(100);
 /// Leases that are ended at once; the others' turn comes next.
-const EXPIRIES_AT_ONCE: usize = 256;
+pub(crate) const EXPIRIES_AT_ONCE: usize = 256;
 const BOUND_LOG_EVERY: Duration = Duration::from_millis(500);
 /// Between two attempts to begin the cluster.
 const BEGIN_EVERY: Duration = Duration::from_millis(100);

@@ -143,12 +143,21 @@ async fn a_crowd_of_strangers_does_not_keep_a_peer_out() {
         held.push(TcpStream::connect(cluster.address("a")).await.unwrap());
     }
     status(&node, "no stranger is let in any more", |s| s.counters.crowded == 1).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
-    let stream = socket.connect(cluster.address("a")).await.unwrap();
+    let from_the_peer = || async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        socket.connect(cluster.address("a")).await.unwrap()
+    };
+    let stream = from_the_peer().await;
     let known = ClientConfig::clone(&cluster.authority.tls(&identity(&name("b"))).client);
     assert_eq!(knock_on(stream, known, &hello(1, ["shop", "b", "a"])).await.unwrap(), "\0");
     status(&node, "the peer is served", |s| s.counters.accepted == 1).await;
+
+    // Its room is bounded too. The strangers are sent away meanwhile, so there may be theirs to fill first.
+    for _ in 0..4 + 4 + 1 {
+        held.push(from_the_peer().await);
+    }
+    status(&node, "nobody from its address is let in any more", |s| s.counters.crowded >= 2).await;
     cluster.stop_all().await;
 }
 
