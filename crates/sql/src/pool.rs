@@ -347,3 +347,53 @@ impl Drop for Slot {
         pool.counters.active.sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Rc<Pool> {
+        let target = Target {
+            node: "a".parse().unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            identity: String::new(),
+        };
+        Pool::new(target, Epoch(1), true, 1, Arc::default())
+    }
+
+    #[test]
+    fn who_gave_up_does_not_stay_in_the_queue() {
+        let pool = pool();
+        let waiter = || {
+            let (grant, granted) = oneshot::channel();
+            pool.queue(Waiter { key: 1, grant });
+            granted
+        };
+        let patient = waiter();
+        for _ in 0..100 {
+            drop(waiter());
+        }
+        assert!(pool.waiters.borrow().len() <= 2);
+        drop(patient);
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_at_its_bound_and_with_its_pool() {
+        let (pool, counters) = (pool(), Counters::default());
+        let key = Key {
+            id: 1,
+            database: String::new(),
+            params: Vec::new(),
+            proof: RefCell::new(Proof::Password(None)),
+            reported: RefCell::default(),
+            serializable: Cell::new(false),
+        };
+        let _slot = pool.slot().unwrap();
+        assert!(pool.slot().is_none(), "its only connection is in use");
+        let within = Duration::from_millis(5);
+        assert!(matches!(pool.wait(&key, &counters, within).await, Err(GetError::Full(w)) if w == within));
+        let long = pool.wait(&key, &counters, POOL_WAIT_MAX);
+        let (ended, ()) = tokio::join!(long, async { pool.close() });
+        assert!(matches!(ended, Err(GetError::Closed)));
+    }
+}

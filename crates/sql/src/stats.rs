@@ -110,6 +110,10 @@ named! {
         Pinned = "pinned",
         /// Batches too large to be looked at whole.
         Oversized = "oversized",
+        /// Sessions ended, as they had as many prepared statements as one may.
+        NamesRefused = "names_refused",
+        /// Times that a client had to wait, as so many answers were still to come.
+        PipelinesFull = "pipelines_full",
         /// CancelRequests that named a session.
         Cancels = "cancels",
         /// Statements of other sessions evicted from a server connection to make room.

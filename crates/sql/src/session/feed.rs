@@ -47,7 +47,10 @@ impl Session {
     pub(super) fn feed(&mut self, conn: &mut Conn) -> Result<bool, End> {
         let mut fed = false;
         loop {
-            fed |= self.exchange.press(&mut conn.server.output);
+            if self.exchange.press(&mut conn.server.output) {
+                self.worker.counters.count(Count::PipelinesFull);
+                fed = true;
+            }
             if !self.batch.is_fed() {
                 if self.is_full(conn) {
                     return Ok(fed);

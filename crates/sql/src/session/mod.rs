@@ -263,7 +263,10 @@ impl Session {
             match self.next_batch().await {
                 Next::Batch => {}
                 Next::Gone => return Ok(()),
-                Next::Unreadable(error) => return self.end(&error.to_sql()).await,
+                Next::Unreadable(error) => {
+                    let error = self.unreadable(&error);
+                    return self.end(&error).await;
+                }
                 Next::Drained => return self.end(&stopping()).await,
             }
             if self.answer_here() {
@@ -358,7 +361,7 @@ impl Session {
                     }
                     return Err(None);
                 }
-                End::Unreadable(error) => return Err(Some(error.to_sql())),
+                End::Unreadable(error) => return Err(Some(self.unreadable(&error))),
                 End::Drained => return Err(Some(stopping())),
             }
             self.worker.counters.count(Count::ReadsRepeated);
@@ -397,6 +400,13 @@ impl Session {
             self.worker.counters.count(Count::Pinned);
             tracing::debug!(what, "a session is pinned to its server connection");
         }
+    }
+
+    fn unreadable(&self, error: &ReadError) -> SqlError {
+        if matches!(error, ReadError::Names) {
+            self.worker.counters.count(Count::NamesRefused);
+        }
+        error.to_sql()
     }
 
     /// The last words to the client.

@@ -246,6 +246,7 @@ fn so_many_names(w: &World) {
     assert_eq!(session.tags(), "31ZI");
     session.send(&parse("more", "SELECT 1"));
     assert_eq!(session.error(), "54000");
+    assert_eq!(w.count("names_refused"), 1);
 }
 
 fn so_many_answers_awaited(w: &World) {
@@ -257,6 +258,7 @@ fn so_many_answers_awaited(w: &World) {
     for _ in 0..count {
         assert_eq!(session.next().0, b'Z');
     }
+    assert!(w.count("pipelines_full") > 0);
 }
 
 fn who_does_not_read_is_not_read_from(w: &World) {
