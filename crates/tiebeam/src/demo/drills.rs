@@ -9,13 +9,15 @@ use tiebeam_watch::View;
 
 use super::client::Notes;
 use super::observer::Seen;
-use super::processes::{Processes, signal};
+use super::processes::{Processes, RESTART_PAUSE, signal};
 use super::receipt::Drill;
 
 /// How long a cluster may take to acknowledge writes after a fault.
 const RECOVERY_TIME: Duration = Duration::from_secs(30);
 /// Watched on after the recovery, so that a relapse is part of the result.
 const AFTERWARDS: Duration = Duration::from_millis(1500);
+/// How long a killed node stays away: well over a lease, so that whoever takes over does so without it.
+const POWER_OFF_TIME: Duration = Duration::from_secs(6);
 /// How long `pause-agent` keeps the daemon stopped: well over a lease.
 const PAUSE: Duration = Duration::from_secs(8);
 /// How long `kill-node-behind` keeps the streams still before the node dies.
@@ -104,10 +106,10 @@ impl Fault {
             Self::KillPrimary => {
                 signal(processes.postgres_pid(node).ok_or_else(|| gone("PostgreSQL"))?, libc::SIGKILL);
             }
-            Self::KillNode => processes.kill_node(node),
+            Self::KillNode => processes.kill_node(node, POWER_OFF_TIME),
             Self::KillAll => {
                 let all: Vec<NodeName> = view.nodes.keys().cloned().collect();
-                all.iter().for_each(|n| processes.kill_node(n));
+                all.iter().for_each(|n| processes.kill_node(n, RESTART_PAUSE));
             }
             Self::KillNodeBehind => return Self::stall(view, processes),
         }
@@ -169,7 +171,7 @@ impl Running {
         let now_ms = notes.now_ms();
         if !self.stalled.is_empty() {
             if now_ms - self.from_ms >= STALL.as_millis() as u64 {
-                processes.kill_node(&self.node);
+                processes.kill_node(&self.node, POWER_OFF_TIME);
                 // What is still in their sockets dies with them.
                 std::mem::take(&mut self.stalled).into_iter().for_each(|pid| signal(pid, libc::SIGKILL));
                 self.from_ms = notes.now_ms();

@@ -15,7 +15,7 @@ use super::layout::Layout;
 use crate::cli::WrongUse;
 
 /// Between the death of a node's daemon and its next start.
-const RESTART_PAUSE: Duration = Duration::from_millis(1500);
+pub const RESTART_PAUSE: Duration = Duration::from_millis(1500);
 /// How long a stopped node may take before it is killed.
 pub const STOP_TIME: Duration = Duration::from_secs(12);
 /// Lines of a node's log that are shown when it did not go well.
@@ -102,11 +102,14 @@ impl Processes {
         children.filter(|pid| title(*pid).contains("walreceiver")).collect()
     }
 
-    /// Kills everything that belongs to a node, at once and without warning.
-    pub fn kill_node(&mut self, node: &NodeName) {
+    /// Kills everything that belongs to a node, at once and without warning; it is started again `after` that.
+    pub fn kill_node(&mut self, node: &NodeName, after: Duration) {
         let folder = self.layout.folder.join(node.as_str());
         let root = self.daemon_pid(node);
         kill_all(|all| belonging(all, root, &folder));
+        if let Some(daemon) = self.nodes.get_mut(node) {
+            *daemon = Daemon::StartsAt(Instant::now() + after);
+        }
     }
 
     /// Tells every node to end in order, and starts none any more. [`Processes::end`] comes after it.

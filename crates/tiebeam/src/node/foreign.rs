@@ -138,7 +138,8 @@ impl Server {
                 none.insert(client)
             }
         };
-        let replica: bool = client.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.try_get(0)?;
+        let replica: bool =
+            client.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]).await?.try_get(0)?;
         Ok(if replica { Answer::Replica } else { Answer::Primary })
     }
 }
