@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::guard::client::GuardClient;
 use crate::guard::wire::{Request, Stop};
-use crate::instance::{conf, copy, create, fork, random_password, setup};
+use crate::instance::{conf, copy, create, fork, history, random_password, setup};
 use crate::observe::{register, taken_up};
 use crate::plan::{Action, World};
 use crate::quorum::SyncSet;
@@ -34,9 +34,20 @@ const JOB_PAUSE_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum JobDone {
     Copied(Vec<Event>),
-    Checkpointed { names: String, at: Lsn },
-    PromotionCheckpointed { epoch: Epoch },
-    Failed { what: String, why: String, events: Vec<Event> },
+    Checkpointed {
+        names: String,
+        at: Lsn,
+    },
+    PromotionCheckpointed {
+        epoch: Epoch,
+    },
+    /// It is not needed any more.
+    Outdated,
+    Failed {
+        what: String,
+        why: String,
+        events: Vec<Event>,
+    },
 }
 
 impl Context {
@@ -48,7 +59,11 @@ impl Context {
         match action {
             Action::ClaimInit => self.claim_init().await,
             Action::Create => self.create(world),
-            Action::Clone { from } => self.clone_again(world, from),
+            Action::Clone { from } => self.clone_again(world, from, false),
+            Action::CloneBroken { from } => {
+                self.memory.copied = true;
+                self.clone_again(world, from, true)
+            }
             Action::Rejoin { from, epoch, have, fork } => self.rejoin(from, epoch, have, fork),
             Action::Start { follow } => self.start_postgres(follow.as_ref()).await,
             Action::ForgetRewind => {
@@ -118,15 +133,26 @@ impl Context {
     }
 
     /// A clone for a node that may still have a server running, which goes on until the new copy is whole.
-    fn clone_again(&mut self, world: &World, from: NodeName) -> Result<(), Error> {
+    /// `broken`: what is here does not start; its log is kept, as nobody can tell whether others have all of it.
+    fn clone_again(&mut self, world: &World, from: NodeName, broken: bool) -> Result<(), Error> {
+        if let Some(full) = self.paths.full_disk(false) {
+            return Err(Error::Refused(format!("there is no room for a copy: {full}")));
+        }
         let (settings, paths, programs) = (self.settings.clone(), self.paths.clone(), self.programs.clone());
         let running = world.running();
         self.start_job("clone", false, async move {
             if running {
                 stop_and_wait(&paths.guard_socket, Stop::Fast, FAST_STOP).await?;
             }
+            let node = settings.node.clone();
+            let mut events = Vec::new();
+            if broken {
+                let folder = fork::keep_log(&paths).await?.display().to_string();
+                events.push(Event::LogKept { node: node.clone(), folder });
+            }
             copy::clone_from(&settings, &paths, &programs, &from).await?;
-            Ok(JobDone::Copied(vec![Event::Cloned { node: settings.node.clone(), from }]))
+            events.push(Event::Cloned { node, from });
+            Ok(JobDone::Copied(events))
         });
         Ok(())
     }
@@ -183,13 +209,18 @@ impl Context {
 
     /// Takes note of a job that has ended.
     pub async fn job_ended(&mut self, done: JobDone) {
-        self.job = None;
-        self.data = None;
+        if self.job.take().is_none_or(|job| !job.beside_server) {
+            self.data = None;
+        }
+        if !matches!(done, JobDone::Failed { .. }) {
+            self.job_failures = 0;
+        }
         match done {
             JobDone::Copied(events) => {
-                (self.memory.quick_ends, self.job_failures) = (0, 0);
+                self.memory.quick_ends = 0;
                 events.into_iter().for_each(|e| self.tell(e));
             }
+            JobDone::Outdated => {}
             JobDone::PromotionCheckpointed { epoch } => {
                 if let Err(error) = self.renewer.change(epoch, |lease| lease.checkpointed = true).await {
                     tracing::debug!(%error, "the checkpoint was not noted; the next one will be");
@@ -198,7 +229,7 @@ impl Context {
             JobDone::Checkpointed { names, at } => self.memory.in_force = Some((names, at)),
             JobDone::Failed { what, why, events } => {
                 let pause = JOB_PAUSE * 2u32.pow(self.job_failures.min(4));
-                self.memory.start_not_before = Moment::now() + pause.min(JOB_PAUSE_MAX);
+                self.memory.job_not_before = Moment::now() + pause.min(JOB_PAUSE_MAX);
                 self.job_failures += 1;
                 events.into_iter().for_each(|e| self.tell(e));
                 self.tell(Event::Failed { node: self.me(), what, why });
@@ -223,7 +254,7 @@ impl Context {
             let text = self.ident_text(&BTreeSet::new());
             paths.write(&paths.conf.join("pg_ident.conf"), text.as_bytes())?;
         }
-        paths.forget_empty_histories()?;
+        history::forget_reserved(paths)?;
         paths.write_standby_signal()?;
         self.begin_start().await
     }
@@ -247,6 +278,7 @@ impl Context {
         self.stop_reason = Some(why.to_owned());
         // A process that waits for a dead disk outlives even SIGKILL: then the lease must end without it.
         self.renewer.lapse();
+        self.lapsed = self.renewer.holding().map(|held| held.epoch).or(self.lapsed);
         self.ask_guard(Request::Stop(Stop::Immediate)).await
     }
 
@@ -332,7 +364,7 @@ impl Context {
             let view = control.view().await?;
             match view.current {
                 Some((_, at)) if view.standby_names == names => Ok(JobDone::Checkpointed { names, at }),
-                _ => Err(Error::Refused("the set has changed meanwhile".into())),
+                _ => Ok(JobDone::Outdated),
             }
         });
         Ok(())
@@ -368,14 +400,7 @@ impl Context {
         if self.renewer.holding().is_none_or(|h| h.epoch != epoch) {
             return Err(Error::Refused(format!("the lease of epoch {epoch} is not held any more")));
         }
-        // PostgreSQL takes the first timeline after its own that has no history file. Numbers between were used by
-        // promotions that this node has not seen; empty files keep it from using them again.
-        for used in from.0 + 1..timeline.0 {
-            let file = self.paths.main.join("pg_wal").join(format!("{used:08X}.history"));
-            if !file.exists() {
-                self.paths.write(&file, b"")?;
-            }
-        }
+        history::reserve(&self.paths, from, timeline)?;
         self.control()?.run("SELECT pg_promote(false)").await?;
         self.promoting = Some(epoch);
         Ok(())
@@ -386,7 +411,7 @@ impl Context {
             return Err(Error::Sql("it does not tell its timeline".into()));
         };
         self.prepare().await?;
-        let ends = read_history(&self.paths.main, timeline)?;
+        let ends = history::read(&self.paths, timeline)?;
         self.renewer
             .change(epoch, move |lease| {
                 lease.promoted = true;
@@ -451,37 +476,4 @@ pub async fn stop_and_wait(socket: &Path, how: Stop, limit: Duration) -> Result<
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
-}
-
-/// Where each earlier timeline ended, from the history file (PostgreSQL documentation, "Timelines").
-fn read_history(main: &Path, timeline: Timeline) -> Result<Vec<WalPoint>, Error> {
-    let file = main.join("pg_wal").join(format!("{:08X}.history", timeline.0));
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(parse_history(&text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && timeline.0 <= 1 => Ok(Vec::new()),
-        Err(e) => Err(Error::file("read", file)(e)),
-    }
-}
-
-/// Lines of `timeline <tab> position <tab> reason`.
-fn parse_history(text: &str) -> Vec<WalPoint> {
-    let end = |line: &str| {
-        let mut words = line.split_whitespace();
-        let timeline = Timeline(words.next()?.parse().ok()?);
-        Some(WalPoint { timeline, lsn: words.next()?.parse().ok()? })
-    };
-    text.lines().filter_map(end).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn history_files() {
-        let text = "1\t0/3000148\tno recovery target specified\n\n3\t0/5000000\tx\n";
-        let at = |t, l: &str| WalPoint { timeline: Timeline(t), lsn: l.parse().unwrap() };
-        assert_eq!(parse_history(text), [at(1, "0/3000148"), at(3, "0/5000000")]);
-        assert_eq!(parse_history(""), []);
-    }
 }

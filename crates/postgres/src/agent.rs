@@ -39,7 +39,8 @@ const SOON: Duration = Duration::from_millis(10);
 const STOPPED_LASTS: Duration = Duration::from_secs(2);
 
 /// A planned end of the node must be over in ten seconds with all that it runs: this much is PostgreSQL's, to give its
-/// replicas everything. Then the stop becomes an immediate one, and what it could not give is given after its return.
+/// replicas everything. Then the stop becomes an immediate one: acknowledged writes are on a replica already, except under
+/// `async`, where what could not be given is left behind as by a crash.
 const PLANNED_STOP: Duration = Duration::from_secs(4);
 
 /// Events that nobody has taken yet; more are dropped, they were logged.
@@ -143,6 +144,8 @@ pub struct Context {
     pub promoting: Option<Epoch>,
     /// The last epoch that this process announced.
     pub announced: Option<Epoch>,
+    /// The last epoch whose lease this process let end, because its PostgreSQL was told to stop.
+    pub lapsed: Option<Epoch>,
     /// Why PostgreSQL was told to stop, for the event of its end.
     pub stop_reason: Option<String>,
     events: mpsc::Sender<Event>,
@@ -202,6 +205,7 @@ impl Context {
             job_done,
             promoting: None,
             announced: None,
+            lapsed: None,
             stop_reason: None,
             events,
             jobs: Some(jobs),
@@ -249,6 +253,7 @@ impl Context {
             busy: self.job.is_some(),
             holding: self.renewer.holding().map(|h| h.epoch),
             promoting: self.promoting,
+            lapsed: self.lapsed,
             probe_ok: self.probe.last_ok(),
         };
         self.memory.world(parts, Moment::now())
@@ -287,33 +292,45 @@ impl Context {
                 let _ = self.paths.adopt_grown();
             }
         }
-        let data = self.check_data(expected, init.major).await;
-        self.data = Some(data.clone());
-        data
+        match self.check_data(expected, init.major).await {
+            Ok(data) => self.data.insert(data).clone(),
+            // Perhaps only for this moment: it is looked at again.
+            Err(e) => Data::Refused(format!(
+                "{} cannot be read; it is left untouched: {e}",
+                self.paths.main.display()
+            )),
+        }
     }
 
-    async fn check_data(&self, expected: &str, major: Option<u32>) -> Data {
+    async fn check_data(&self, expected: &str, major: Option<u32>) -> Result<Data, Error> {
         let main = self.paths.main.display();
         if let Some(major) = major.filter(|m| *m != self.major) {
-            return Data::Refused(format!(
+            return Ok(Data::Refused(format!(
                 "the database is of PostgreSQL {major}, this node has {}; install postgresql-{major}",
                 self.major
-            ));
+            )));
         }
         if !self.paths.has_data() {
-            return Data::Missing;
+            return Ok(Data::Missing);
         }
-        match self.programs.system_identifier(&self.paths.main).await {
-            Ok(found) if found == expected => match self.paths.was_rewound() {
-                Some((from, epoch)) => Data::Rewound { from, epoch },
-                None => Data::Here,
-            },
-            Ok(found) => Data::Refused(format!(
+        let made_by = self.paths.version();
+        if made_by.as_deref() != Some(&*self.major.to_string()) {
+            return Ok(Data::Refused(format!(
+                "{main} was made by PostgreSQL {}, this node has {}; it is left untouched. Install that version, or move \
+                 the data away, and this node is cloned from the primary",
+                made_by.as_deref().unwrap_or("of an unknown version"),
+                self.major
+            )));
+        }
+        let found = self.programs.system_identifier(&self.paths.main).await?;
+        Ok(match (found == expected, self.paths.was_rewound()) {
+            (true, Some((from, epoch))) => Data::Rewound { from, epoch },
+            (true, None) => Data::Here,
+            (false, _) => Data::Refused(format!(
                 "{main} holds another database (system identifier {found}, this cluster's is {expected}); it is left untouched. \
                  Move it away, and this node is cloned from the primary"
             )),
-            Err(e) => Data::Refused(format!("{main} cannot be read; it is left untouched: {e}")),
-        }
+        })
     }
 
     async fn take_push(&mut self, push: Push) {
@@ -321,8 +338,8 @@ impl Context {
             Push::Exited(exit) => {
                 self.control = None;
                 self.promoting = None;
+                self.guard.note_exit(&mut self.memory, self.stop_reason.is_some());
                 let why = self.stop_reason.take().unwrap_or_else(|| exit.words());
-                self.guard.note_exit(&mut self.memory);
                 self.tell(Event::Exited { node: self.settings.node.clone(), why });
             }
             Push::DeadlinePassed => {
@@ -337,7 +354,7 @@ impl Context {
 
     /// Tells that the disk is full, and that it is not any more: PostgreSQL says it only in its log and to its clients.
     fn note_disk(&mut self) {
-        let full = self.paths.full_disk();
+        let full = self.paths.full_disk(self.disk_full);
         if full.is_some() != self.disk_full {
             self.disk_full = full.is_some();
             self.tell(Event::Disk { node: self.settings.node.clone(), full });

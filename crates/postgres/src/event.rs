@@ -69,6 +69,11 @@ pub enum Event {
         to: Lsn,
         folder: String,
     },
+    /// What did not start is about to be cloned.
+    LogKept {
+        node: NodeName,
+        folder: String,
+    },
     Rewound {
         node: NodeName,
         from: NodeName,
@@ -108,6 +113,7 @@ impl Event {
             | Self::BecamePrimary { .. }
             | Self::Released { .. }
             | Self::ForkKept { .. }
+            | Self::LogKept { .. }
             | Self::Failed { .. }
             | Self::SyncSet { alone: true, .. } => Level::Warning,
             Self::LostLease { .. } | Self::Stopped { .. } | Self::Disk { full: Some(_), .. } => {
@@ -157,6 +163,12 @@ impl fmt::Display for Event {
                 f,
                 "{node} had written on from {from} to {to} when it was replaced; what only it has is kept in {folder}"
             ),
+            Self::LogKept { node, folder } => {
+                write!(
+                    f,
+                    "PostgreSQL of {node} does not start; its log is kept in {folder} before it is cloned"
+                )
+            }
             Self::Rewound { node, from } => write!(f, "{node} was rewound to the history of {from}"),
             Self::Cloned { node, from } => write!(f, "{node} was cloned from {from}"),
             Self::Failed { node, what, why } => write!(f, "{node} could not {what}: {why}"),

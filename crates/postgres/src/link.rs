@@ -150,11 +150,15 @@ impl GuardLink {
         Ok(())
     }
 
-    /// PostgreSQL has ended: how long its next start waits.
-    pub fn note_exit(&mut self, memory: &mut Memory) {
+    /// PostgreSQL has ended: how long its next start waits. `asked`: it was told to.
+    pub fn note_exit(&mut self, memory: &mut Memory, asked: bool) {
+        if asked {
+            return;
+        }
         let now = Moment::now();
         let quick = self.started_at.is_some_and(|at| now.since(at) < LIVED_WELL);
         memory.quick_ends = if quick { memory.quick_ends + 1 } else { 0 };
+        memory.copied &= quick;
         if memory.quick_ends > 1 {
             let wait = Duration::from_millis(250) * 2u32.pow((memory.quick_ends - 2).min(6));
             memory.start_not_before = now + wait.min(BACKOFF_MAX);

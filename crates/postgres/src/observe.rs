@@ -37,6 +37,8 @@ pub struct Memory {
     pub ident_roles: BTreeSet<String>,
     pub start_not_before: Moment,
     pub quick_ends: u32,
+    pub copied: bool,
+    pub job_not_before: Moment,
     /// The walreceiver that streamed at the last look.
     fed_by: Option<u32>,
 }
@@ -109,6 +111,7 @@ pub struct Parts<'a> {
     pub busy: bool,
     pub holding: Option<Epoch>,
     pub promoting: Option<Epoch>,
+    pub lapsed: Option<Epoch>,
     pub probe_ok: Moment,
 }
 
@@ -169,6 +172,9 @@ impl Memory {
             ended_since: self.ended_since.map(|(_, at)| at),
             start_not_before: self.start_not_before,
             quick_ends: self.quick_ends,
+            copied: self.copied,
+            job_not_before: self.job_not_before,
+            lapsed: parts.lapsed,
             unfed_since: self.unfed_since,
             absent_since: self.absent_since.clone(),
             in_force: self.in_force.clone(),

@@ -89,7 +89,7 @@ fn copy(world: &World, policy: &Policy, now: Moment) -> Plan {
             if l.lease.promoted
                 && !l.ended(now)
                 && l.lease.holder != policy.me
-                && now >= world.start_not_before =>
+                && now >= world.job_not_before =>
         {
             Plan::of(Action::Clone { from: l.lease.holder.clone() })
         }
@@ -102,18 +102,21 @@ fn with_data(world: &World, policy: &Policy, now: Moment) -> Plan {
         // The holder decides for itself what a dead PostgreSQL means.
         Some(l) if l.lease.holder == policy.me && !l.ended(now) => holder::plan(world, l, policy, now),
         _ if world.busy => Plan::wait("a long step is under way"),
-        Some(l) if !world.running() && world.quick_ends >= QUICK_ENDS_MAX => start_or_copy(world, l, now),
-        _ if !world.running() => start(world, None, now),
+        _ if !world.running() => start_or_copy(world, None, now),
         Some(l) if !l.ended(now) => follower::plan(world, l, now),
         ended => ended::plan(world, ended.as_ref(), policy, now),
     }
 }
 
-/// What is here does not start. While another node is primary it has every acknowledged write, so a copy of it is better.
-fn start_or_copy(world: &World, seen: &LeaseSeen, now: Moment) -> Plan {
-    match seen.lease.promoted && !seen.ended(now) && now >= world.start_not_before {
-        true => Plan::of(Action::Clone { from: seen.lease.holder.clone() }),
-        false => start(world, None, now),
+/// What does not start is cloned, once: while another node is primary that has every acknowledged write, so a copy of it
+/// is better. If the copy does not start either, or cannot be made, a copy is not what is missing.
+fn start_or_copy(world: &World, follow: Option<NodeName>, now: Moment) -> Plan {
+    let broken = world.quick_ends >= QUICK_ENDS_MAX && !world.copied && now >= world.job_not_before;
+    match &world.lease {
+        Some(l) if broken && l.lease.promoted && !l.ended(now) => {
+            Plan::of(Action::CloneBroken { from: l.lease.holder.clone() })
+        }
+        _ => start(world, follow, now),
     }
 }
 
@@ -133,7 +136,7 @@ fn rewound(world: &World, from: &NodeName, epoch: Epoch, policy: &Policy, now: M
         l.lease.holder == *from && l.lease.epoch == epoch && l.lease.promoted && !l.ended(now)
     });
     match (source_leads, world.running()) {
-        (true, false) => start(world, Some(from.clone()), now),
+        (true, false) => start_or_copy(world, Some(from.clone()), now),
         (true, true) => Plan::soon("PostgreSQL is catching up after its rewind"),
         (false, true) => Plan::of(Action::Stop {
             why: format!("{from}, to which it was rewound, is not primary any more"),

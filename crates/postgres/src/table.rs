@@ -54,9 +54,9 @@ const TABLE: &[Transition] = &[
     row(
         "stopped",
         "data is here, does not start, and another node is primary",
-        "clone",
+        "clone-broken",
         "stopped",
-        "the primary has every acknowledged write, and what is here will not mend itself",
+        "the primary has every acknowledged write; the log that is here is kept in forks/, and this is tried once",
     ),
     row(
         "replica",

@@ -316,3 +316,36 @@ async fn a_full_disk_moves_the_primary_and_harms_nothing() {
     );
     cluster.stop_all().await;
 }
+
+/// What another cluster or another version has made is not this cluster's to change, and is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_data_is_refused_and_left_untouched() {
+    let mut other = Cluster::new(&["a"], Durability::Quorum);
+    other.start_all().await;
+    other.until("the other cluster is made", LONG, settled(1)).await;
+    other.stop_all().await;
+    let mut cluster = Cluster::new(&["a", "b"], Durability::Quorum);
+    let (a, b) = (node("a"), node("b"));
+    let data = cluster.nodes[&b].settings.data.clone();
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(&other.nodes[&a].settings.data).arg(&data).status();
+    assert!(copied.unwrap().success());
+    let control = data.join("main/global/pg_control");
+    let before = std::fs::read(&control).unwrap();
+    cluster.start_all().await;
+    let refused = |what: &'static str| {
+        move |n: &NodeName, s: &tiebeam_postgres::State| {
+            n.as_str() == "a" || s.me.note.as_ref().is_some_and(|note| note.contains(what))
+        }
+    };
+    cluster.until("b says so", LONG, refused("holds another database")).await;
+    assert_eq!(std::fs::read(&control).unwrap(), before);
+
+    let agent = cluster.nodes.get_mut(&b).unwrap().agent.take().unwrap();
+    agent.shutdown(tiebeam_postgres::Shutdown::Stop).await;
+    std::fs::write(data.join("main/PG_VERSION"), "99\n").unwrap();
+    cluster.start(&b).await;
+    cluster.until("b says so", LONG, refused("was made by PostgreSQL 99")).await;
+    assert_eq!(std::fs::read(&control).unwrap(), before);
+    cluster.stop_all().await;
+}

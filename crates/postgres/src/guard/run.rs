@@ -153,12 +153,14 @@ impl Guard {
         if matches!(self.stage, Stage::Running | Stage::Quitting { .. })
             && let Some(deadline) = self.deadline
         {
-            if now + ms(KILL_BEFORE) >= deadline {
+            let quits = self.stage == Stage::Running && now + ms(QUIT_BEFORE) >= deadline;
+            let kills = now + ms(KILL_BEFORE) >= deadline;
+            if kills {
                 self.stage = Stage::Killing;
-            } else if now + ms(QUIT_BEFORE) >= deadline && self.stage == Stage::Running {
+            } else if quits {
                 self.quit_command(deadline.saturating_sub(ms(KILL_BEFORE)));
             }
-            if self.stage != Stage::Running && !self.deadline_told {
+            if (quits || kills) && !self.deadline_told {
                 self.deadline_told = true;
                 self.tell(&Line::of(format_args!("deadline-passed")));
             }

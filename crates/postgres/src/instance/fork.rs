@@ -54,6 +54,27 @@ pub async fn keep_fork(
     Ok(folder)
 }
 
+/// Copies the whole log of a server that does not start to `forks/broken`, in place of what an earlier one left there.
+/// Gives the folder.
+///
+/// # Errors
+/// When it cannot be written: then nothing may be given up.
+pub async fn keep_log(paths: &Paths) -> Result<PathBuf, Error> {
+    let (wal, folder) = (paths.main.join("pg_wal"), paths.forks.join("broken"));
+    let mut names = paths.wal_names();
+    names.retain(|name| wal.join(name).is_file());
+    let into = folder.clone();
+    let copying = tokio::task::spawn_blocking(move || {
+        if into.exists() {
+            fs::remove_dir_all(&into).map_err(Error::file("remove", &into))?;
+        }
+        fs::create_dir_all(&into).map_err(Error::file("make the folder", &into))?;
+        copy_all(&names, &wal, &into)
+    });
+    copying.await.map_err(|e| Error::Sql(format!("the copy of the log was broken off: {e}")))??;
+    Ok(folder)
+}
+
 /// Copies the segments; gives the names of those that are not there any more.
 fn copy_all(names: &[String], wal: &Path, folder: &Path) -> Result<Vec<String>, Error> {
     let mut gone = Vec::new();

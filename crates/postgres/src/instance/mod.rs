@@ -6,6 +6,7 @@ pub mod conf;
 pub mod copy;
 pub mod create;
 pub mod fork;
+pub mod history;
 pub mod leftover;
 mod paths;
 mod program;

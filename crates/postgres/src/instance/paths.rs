@@ -15,6 +15,8 @@ const RUN_MAX_BYTES: usize = 88;
 
 /// With less space than this PostgreSQL cannot make its next log segments.
 const FULL_BYTES: u64 = 64 << 20;
+/// And only with this much again it is not full any more, so that what comes and goes is not told each time.
+const ROOM_BYTES: u64 = 2 * FULL_BYTES;
 
 /// The places of one instance.
 #[derive(Clone, Debug)]
@@ -116,18 +118,19 @@ impl Paths {
     }
 
     /// Removes a file for good: it does not come back when the power fails.
-    fn remove(&self, path: &Path) -> Result<(), Error> {
+    pub fn remove(&self, path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(e)),
             _ => sync_parent(path),
         }
     }
 
-    /// That the disk is full, for people, if it is.
-    pub fn full_disk(&self) -> Option<String> {
+    /// That the disk is full, for people, if it is; `before`: it was.
+    pub fn full_disk(&self, before: bool) -> Option<String> {
         let disk = rustix::fs::statvfs(&self.root).ok()?;
         let left = disk.f_bavail.saturating_mul(disk.f_frsize);
-        (left < FULL_BYTES).then(|| {
+        let enough = if before { ROOM_BYTES } else { FULL_BYTES };
+        (left < enough).then(|| {
             format!("the disk of {} is full ({} MiB left): make room there", self.root.display(), left >> 20)
         })
     }
@@ -135,6 +138,12 @@ impl Paths {
     /// Whether there is a data directory that may be started: whole, and not half rewound.
     pub fn has_data(&self) -> bool {
         self.main.join("PG_VERSION").exists() && !self.spoiled().exists()
+    }
+
+    /// The major version that made the data.
+    pub fn version(&self) -> Option<String> {
+        let text = fs::read_to_string(self.main.join("PG_VERSION")).ok()?;
+        Some(text.trim().to_owned())
     }
 
     /// There while a rewind is under way: after a crash in it, the data directory can only be cloned again.
@@ -183,18 +192,6 @@ impl Paths {
         self.remove(&self.rewound())?;
         if old.exists() {
             fs::remove_dir_all(&old).map_err(Error::file("remove", &old))?;
-        }
-        Ok(())
-    }
-
-    /// Removes the empty history files of a promotion that did not happen: PostgreSQL would take the newest of them for
-    /// its own history and never start.
-    pub fn forget_empty_histories(&self) -> Result<(), Error> {
-        for name in self.wal_names().iter().filter(|n| n.ends_with(".history")) {
-            let file = self.main.join("pg_wal").join(name);
-            if fs::metadata(&file).is_ok_and(|m| m.len() == 0) {
-                self.remove(&file)?;
-            }
         }
         Ok(())
     }

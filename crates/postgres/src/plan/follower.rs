@@ -21,7 +21,7 @@ pub fn plan(world: &World, seen: &LeaseSeen, now: Moment) -> Plan {
     }
     if world.following == Following::Node(lease.holder.clone()) {
         let unfed = world.unfed_since.is_some_and(|at| now.since(at) >= UNFED_TIME);
-        return match unfed && lease.promoted && now >= world.start_not_before {
+        return match unfed && lease.promoted && now >= world.job_not_before {
             true => Plan::of(Action::Clone { from: lease.holder.clone() }),
             false => Plan::default(),
         };
@@ -42,6 +42,9 @@ pub fn plan(world: &World, seen: &LeaseSeen, now: Moment) -> Plan {
         Compared::Unknown => Plan::soon(format!("{} is being promoted", lease.holder)),
         Compared::Forked(_) if !lease.checkpointed => {
             Plan::soon(format!("{} writes its first checkpoint; then what is here is rewound", lease.holder))
+        }
+        Compared::Forked(_) if now < world.job_not_before => {
+            Plan::wait("the last try to give up what only this node has failed; waiting before the next")
         }
         Compared::Forked(fork) => {
             Plan::of(Action::Rejoin { from: lease.holder.clone(), epoch: lease.epoch, have, fork })

@@ -20,10 +20,10 @@ pub fn plan(world: &World, seen: &LeaseSeen, policy: &Policy, now: Moment) -> Pl
             "its PostgreSQL ended before it was promoted"
         });
     }
-    // Not blindly: a lease that lapses because PostgreSQL cannot be stopped must not be taken up again.
     if world.holding != Some(epoch) {
-        if world.view.is_none() {
-            return Plan::soon("PostgreSQL does not answer, and this process does not renew its lease");
+        // It lapses because PostgreSQL could not be stopped: it must not be taken up again.
+        if world.lapsed == Some(epoch) {
+            return Plan::soon("PostgreSQL does not stop, and its lease ends");
         }
         return Plan { soon: true, ..Plan::of(Action::AdoptLease { epoch }) };
     }
@@ -72,7 +72,7 @@ pub fn plan(world: &World, seen: &LeaseSeen, policy: &Policy, now: Moment) -> Pl
         return Plan { soon: true, ..Plan::of(Action::Announce { epoch }) };
     }
     let mut plan = sync::plan(world, view, policy, now);
-    if plan.actions.is_empty() && !lease.checkpointed && !world.busy && now >= world.start_not_before {
+    if plan.actions.is_empty() && !lease.checkpointed && !world.busy && now >= world.job_not_before {
         plan.actions.push(Action::CheckpointPromotion { epoch });
     }
     if slots_wrong {

@@ -184,7 +184,7 @@ impl World3 {
                 self.nodes[i].lies = false;
                 self.standby(i, |s| s.following = Some(index(&primary)));
             }
-            Action::Clone { from } | Action::Rejoin { from, .. } => {
+            Action::Clone { from } | Action::CloneBroken { from } | Action::Rejoin { from, .. } => {
                 let source = &self.nodes[index(&from)];
                 if source.server.as_ref().is_some_and(|s| !s.standby) {
                     self.nodes[i].log = source.log.clone();

@@ -87,6 +87,9 @@ fn replica() -> World {
         ended_since: None,
         start_not_before: Moment::default(),
         quick_ends: 0,
+        copied: false,
+        job_not_before: Moment::default(),
+        lapsed: None,
         unfed_since: None,
         absent_since: BTreeMap::new(),
         in_force: None,
@@ -161,6 +164,7 @@ fn step(action: &Action) -> &'static str {
         Action::ClaimInit => "claim-init",
         Action::Create => "create",
         Action::Clone { .. } => "clone",
+        Action::CloneBroken { .. } => "clone-broken",
         Action::Rejoin { .. } => "rejoin",
         Action::Start { .. } => "start",
         Action::ForgetRewind => "forget-rewind",
@@ -337,8 +341,21 @@ fn a_fork_is_rewound_only_after_the_primarys_first_checkpoint() {
 #[test]
 fn a_lease_that_lapses_is_not_taken_up_again() {
     // PostgreSQL was killed and does not go, as its disk hangs; this process has stopped renewing.
-    let world = with(primary(), |w| (w.view, w.holding) = (None, None));
+    let world = with(primary(), |w| (w.view, w.holding, w.lapsed) = (None, None, Some(Epoch(1))));
     assert_eq!(plan(&world, &policy("a"), NOW).actions, []);
+}
+
+#[test]
+fn a_copy_is_made_once_of_what_does_not_start() {
+    let broken = |change: fn(&mut World)| {
+        let world = with(replica(), |w| (w.guard, w.view, w.quick_ends) = (None, None, 5));
+        plan(&with(world, change), &policy("b"), NOW).actions
+    };
+    assert_eq!(broken(|_| {}), [Action::CloneBroken { from: node("a") }]);
+    let start = [Action::Start { follow: None }];
+    assert_eq!(broken(|w| w.copied = true), start);
+    assert_eq!(broken(|w| w.lease.as_mut().unwrap().lease.promoted = false), start);
+    assert_eq!(broken(|w| w.job_not_before = NOW + Duration::from_secs(1)), start);
 }
 
 #[test]

@@ -46,8 +46,14 @@ pub struct World {
     pub ended_since: Option<Moment>,
     /// PostgreSQL may not be started before: it ended too soon after its last starts.
     pub start_not_before: Moment,
-    /// How many times in a row it ended too soon after its start.
+    /// How many times in a row it ended by itself too soon after its start.
     pub quick_ends: u32,
+    /// Because of that it was cloned already.
+    pub copied: bool,
+    /// No long step is begun before: the last ones failed.
+    pub job_not_before: Moment,
+    /// The lease that this process lets end.
+    pub lapsed: Option<Epoch>,
     /// Since when this replica, which follows, has no stream.
     pub unfed_since: Option<Moment>,
     /// Since when each other node has no stream from this primary.
@@ -147,6 +153,10 @@ pub enum Action {
     Create,
     /// `pg_basebackup`. Long.
     Clone {
+        from: NodeName,
+    },
+    /// The same, because what is here does not start; its log is kept. Long.
+    CloneBroken {
         from: NodeName,
     },
     /// Keep the fork, `pg_rewind`, else clone. Long. PostgreSQL is stopped first.
