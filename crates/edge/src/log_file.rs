@@ -7,16 +7,20 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use crate::config::LogFile;
 use crate::counters::Count;
+
+/// A full file that cannot be put aside is tried again after this long; until then it grows.
+const ASIDE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Batches of whole lines go in, in their order, until the last sender is gone. `lost` counts lines; this thread alone
 /// writes to it.
 pub fn write_all(mut file: Appender, batches: &Receiver<String>, lost: &Count) {
     let mut is_failing = false;
     while let Ok(batch) = batches.recv() {
-        match file.append(&batch) {
+        match file.append(&batch, Instant::now()) {
             Ok(()) => is_failing = false,
             Err(failed) => {
                 lost.add(failed.lines);
@@ -33,11 +37,14 @@ pub fn write_all(mut file: Appender, batches: &Receiver<String>, lost: &Count) {
 /// The file that is being written.
 pub struct Appender {
     to: LogFile,
-    file: File,
+    /// `None` from when a full file was put aside until there is a new one.
+    file: Option<File>,
     bytes: u64,
     is_torn: bool,
-    /// Not pipes and devices; nor a file where that has failed.
-    may_rotate: bool,
+    /// Pipes and devices are never full.
+    is_regular: bool,
+    /// While a full file cannot be put aside: when that is tried again.
+    again_at: Option<Instant>,
 }
 
 /// What could not be written.
@@ -47,6 +54,13 @@ struct Failed {
     error: io::Error,
 }
 
+impl Failed {
+    /// None of these lines could be.
+    fn all(lines: &[u8], error: io::Error) -> Self {
+        Self { lines: memchr::memchr_iter(b'\n', lines).count() as u64, error }
+    }
+}
+
 impl Appender {
     pub fn open(to: LogFile) -> io::Result<Self> {
         let file = open(&to.path)?;
@@ -54,20 +68,21 @@ impl Appender {
         let is_regular = metadata.is_file();
         // The last one to write may have died within a line.
         let is_torn = is_regular && metadata.len() > 0 && last_byte(&to.path)? != b'\n';
-        Ok(Self { to, file, bytes: metadata.len(), is_torn, may_rotate: is_regular })
+        let (file, bytes) = (Some(file), metadata.len());
+        Ok(Self { to, file, bytes, is_torn, is_regular, again_at: None })
     }
 
-    fn append(&mut self, batch: &str) -> Result<(), Failed> {
+    fn append(&mut self, batch: &str, now: Instant) -> Result<(), Failed> {
         let is_full = self.bytes > 0 && self.bytes + batch.len() as u64 > self.to.most_bytes;
-        if is_full
-            && self.may_rotate
-            && let Err(error) = self.rotate()
-        {
-            // Better one file that is too long than none; said once.
-            self.may_rotate = false;
-            tracing::error!(%error, path = %self.to.path.display(), "the access log cannot be put aside and grows");
+        if is_full && self.is_regular && self.again_at.is_none_or(|at| now >= at) {
+            self.put_aside(now);
         }
-        let result = append(&mut self.file, batch.as_bytes(), &mut self.is_torn);
+        let file = match &mut self.file {
+            Some(file) => file,
+            // If it cannot be made now, the next batch asks again.
+            none => none.insert(open(&self.to.path).map_err(|error| Failed::all(batch.as_bytes(), error))?),
+        };
+        let result = append(file, batch.as_bytes(), &mut self.is_torn);
         self.bytes += match &result {
             Ok(()) => batch.len() as u64,
             Err((_, kept)) => *kept,
@@ -75,23 +90,39 @@ impl Appender {
         result.map_err(|(failed, _)| failed)
     }
 
-    /// `access.log` becomes `access.log.1`, that `access.log.2`, and so on; the oldest is gone.
-    fn rotate(&mut self) -> io::Result<()> {
-        let older = self.to.files.saturating_sub(1);
-        if older == 0 {
-            std::fs::remove_file(&self.to.path)?;
-        }
-        for number in (1..=older).rev() {
-            let from = if number == 1 { self.to.path.clone() } else { numbered(&self.to.path, number - 1) };
-            match std::fs::rename(from, numbered(&self.to.path, number)) {
-                Err(error) if number == 1 || error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    fn put_aside(&mut self, now: Instant) {
+        match put_aside(&self.to) {
+            Ok(()) => (self.file, self.bytes, self.is_torn, self.again_at) = (None, 0, false, None),
+            // Better one file that is too long than none; said once.
+            Err(error) => {
+                if self.again_at.is_none() {
+                    let path = self.to.path.display();
+                    tracing::error!(%error, %path, "the access log cannot be put aside and grows until it can");
+                }
+                self.again_at = Some(now + ASIDE_AGAIN);
             }
         }
-        self.file = open(&self.to.path)?;
-        (self.bytes, self.is_torn) = (0, false);
-        Ok(())
     }
+}
+
+/// `access.log` becomes `access.log.1`, that `access.log.2`, and so on; the oldest is gone. It is no error if somebody
+/// else took `access.log` away.
+fn put_aside(to: &LogFile) -> io::Result<()> {
+    let unless_gone = |result: io::Result<()>| match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let older = to.files.saturating_sub(1);
+    if older == 0 {
+        return unless_gone(std::fs::remove_file(&to.path));
+    }
+    // No further than to the first free place: a try that ended half way does not push another file out.
+    let is_free = |number: &usize| numbered(&to.path, *number).symlink_metadata().is_err();
+    for number in (1..=(1..older).find(is_free).unwrap_or(older)).rev() {
+        let from = if number == 1 { to.path.clone() } else { numbered(&to.path, number - 1) };
+        unless_gone(std::fs::rename(from, numbered(&to.path, number)))?;
+    }
+    Ok(())
 }
 
 fn numbered(path: &Path, number: usize) -> PathBuf {
@@ -127,9 +158,8 @@ impl Target for File {
 /// Appends as many whole lines as it can. Half a line is taken off again; if even that fails, `is_torn` says so and the
 /// next call ends it first, so that no line is glued to another. An error comes with the bytes that it kept.
 fn append(file: &mut impl Target, lines: &[u8], is_torn: &mut bool) -> Result<(), (Failed, u64)> {
-    let count = |lines: &[u8]| memchr::memchr_iter(b'\n', lines).count() as u64;
     if *is_torn {
-        file.write_all(b"\n").map_err(|error| (Failed { lines: count(lines), error }, 0))?;
+        file.write_all(b"\n").map_err(|error| (Failed::all(lines, error), 0))?;
         *is_torn = false;
     }
     let mut written = 0;
@@ -148,7 +178,7 @@ fn append(file: &mut impl Target, lines: &[u8], is_torn: &mut bool) -> Result<()
         if whole < written && file.shorten((written - whole) as u64).is_err() {
             (kept, *is_torn) = (written, true);
         }
-        return Err((Failed { lines: count(&lines[whole..]), error }, kept as u64));
+        return Err((Failed::all(&lines[whole..], error), kept as u64));
     }
     Ok(())
 }

@@ -90,7 +90,7 @@ fn full_files_are_put_aside_and_the_oldest_is_gone() {
         let to = LogFile { path: folder.path().join("l"), most_bytes: 6, files };
         let mut file = Appender::open(to).unwrap();
         for number in 0..7 {
-            file.append(&format!("{number}{number}\n")).unwrap();
+            file.append(&format!("{number}{number}\n"), Instant::now()).unwrap();
         }
         let expected: Vec<_> = expected.iter().map(|(n, t)| (n.to_string(), t.to_string())).collect();
         assert_eq!(names(folder.path()), expected, "{files}");
@@ -103,8 +103,8 @@ fn what_was_left_by_another_is_gone_on_with() {
     let path = folder.path().join("l");
     std::fs::write(&path, "old\nhalf").unwrap();
     let mut file = Appender::open(LogFile { most_bytes: 13, ..LogFile::at(path) }).unwrap();
-    file.append("new\n").unwrap();
-    file.append("next\n").unwrap();
+    file.append("new\n", Instant::now()).unwrap();
+    file.append("next\n", Instant::now()).unwrap();
     let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     assert_eq!(names(folder.path()), [text("l", "next\n"), text("l.1", "old\nhalf\nnew\n")]);
 }
@@ -112,7 +112,7 @@ fn what_was_left_by_another_is_gone_on_with() {
 #[test]
 fn a_batch_that_is_lost_is_counted() {
     let mut file = Appender::open(LogFile::at("/dev/full".into())).unwrap();
-    let failed = file.append("a\nb\n").unwrap_err();
+    let failed = file.append("a\nb\n", Instant::now()).unwrap_err();
     assert_eq!((failed.lines, failed.error.kind()), (2, io::ErrorKind::StorageFull));
     let (sender, receiver) = std::sync::mpsc::channel();
     sender.send("a\n".to_owned()).unwrap();
@@ -123,15 +123,65 @@ fn a_batch_that_is_lost_is_counted() {
     assert_eq!(lost.get(), 3);
 }
 
+/// A folder stands where an older file would go; then it is gone.
 #[test]
-fn a_file_that_cannot_be_put_aside_grows() {
+fn a_file_that_cannot_be_put_aside_grows_until_it_can() {
     let folder = tempfile::tempdir().unwrap();
-    // A folder stands where the older file would go.
-    std::fs::create_dir_all(folder.path().join("l.1/x")).unwrap();
-    let to = LogFile { path: folder.path().join("l"), most_bytes: 3, files: 2 };
-    let mut file = Appender::open(to).unwrap();
-    file.append("a\n").unwrap();
-    file.append("b\n").unwrap();
-    file.append("c\n").unwrap();
-    assert_eq!(std::fs::read_to_string(folder.path().join("l")).unwrap(), "a\nb\nc\n");
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("l.1"), "old\n").unwrap();
+    std::fs::create_dir_all(path("l.2/x")).unwrap();
+    let mut file = Appender::open(LogFile { path: path("l"), most_bytes: 3, files: 3 }).unwrap();
+    let began = Instant::now();
+    file.append("a\n", began).unwrap();
+    file.append("b\n", began).unwrap();
+    std::fs::remove_dir_all(path("l.2")).unwrap();
+    file.append("c\n", began + ASIDE_AGAIN - Duration::from_millis(1)).unwrap();
+    let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    assert_eq!(names(folder.path()), [text("l", "a\nb\nc\n"), text("l.1", "old\n")]);
+    file.append("d\n", began + ASIDE_AGAIN).unwrap();
+    let aside = [text("l", "d\n"), text("l.1", "a\nb\nc\n"), text("l.2", "old\n")];
+    assert_eq!(names(folder.path()), aside);
+    assert_eq!(file.again_at, None, "the next time nothing is waited for");
+}
+
+#[test]
+fn a_file_that_another_took_away_is_made_anew() {
+    for files in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l");
+        let mut file = Appender::open(LogFile { path: path.clone(), most_bytes: 3, files }).unwrap();
+        file.append("a\n", Instant::now()).unwrap();
+        std::fs::rename(&path, folder.path().join("mine")).unwrap();
+        file.append("b\n", Instant::now()).unwrap();
+        let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(names(folder.path()), [text("l", "b\n"), text("mine", "a\n")], "{files}");
+    }
+}
+
+#[test]
+fn a_new_file_that_cannot_be_made_is_asked_for_again_with_each_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("place");
+    std::fs::create_dir(&place).unwrap();
+    let mut file = Appender::open(LogFile { path: place.join("l"), most_bytes: 3, files: 2 }).unwrap();
+    file.append("a\n", Instant::now()).unwrap();
+    std::fs::remove_dir_all(&place).unwrap();
+    for _ in 0..2 {
+        assert_eq!(file.append("b\nc\n", Instant::now()).unwrap_err().lines, 2);
+    }
+    std::fs::create_dir(&place).unwrap();
+    file.append("d\n", Instant::now()).unwrap();
+    assert_eq!(names(&place), [("l".to_owned(), "d\n".to_owned())]);
+}
+
+/// What a try that ended half way left is no reason to push the oldest file out.
+#[test]
+fn files_move_no_further_than_to_a_free_place() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["l", "l.2", "l.3"] {
+        std::fs::write(folder.path().join(name), name).unwrap();
+    }
+    put_aside(&LogFile { path: folder.path().join("l"), most_bytes: 3, files: 4 }).unwrap();
+    let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    assert_eq!(names(folder.path()), [text("l.1", "l"), text("l.2", "l.2"), text("l.3", "l.3")]);
 }
