@@ -228,3 +228,22 @@ async fn another_cluster_of_the_same_name_is_refused_untouched_until_a_person_sa
     assert!(!accept.exists());
     assert!(matches!(Embedded::open(first).await, Err(OpenError::Foreign { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_can_say_that_a_voter_never_voted() {
+    let directory = TempDir::new().unwrap();
+    // The others are reached by nobody.
+    let node = start(&directory, &["a", "b", "c"], Arc::default()).await;
+    let new = status(&node, "it is new", |s| s.trouble.is_some()).await;
+    assert!(new.trouble.as_ref().unwrap().contains("docs/ledger.md"), "{new:?}");
+    let word = directory.path().join("ledger").join(crate::recovery::NEVER_VOTED);
+    std::fs::write(&word, "").unwrap();
+    status(&node, "it votes", |s| s.trouble.is_none()).await;
+    let gone = async || {
+        while word.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone()).await.unwrap();
+    node.shutdown().await;
+}

@@ -31,12 +31,27 @@ use crate::wire::message::Pulse;
 /// Between two attempts to learn the others' votes, or to catch up.
 const AGAIN_EVERY: Duration = Duration::from_millis(100);
 
+/// A file of this name in the ledger's folder is a person's word that this voter never voted before: its file is new
+/// because the voter is, and nothing was forgotten. Without it a cluster stands still of whose voters one never ran and
+/// another lost its data.
+pub(crate) const NEVER_VOTED: &str = "never-voted";
+
 /// Runs until this node is a member.
 pub(crate) async fn recover(core: Arc<Core>) {
     let mut told = BTreeMap::new();
     let mut warned = false;
+    let word = core.settings.data.join(NEVER_VOTED);
     while core.is_new() {
-        if core.floor.get().is_none() {
+        if tokio::fs::try_exists(&word).await.unwrap_or(false) {
+            tracing::warn!(
+                "{} says that this voter never voted before: it votes from now on",
+                word.display()
+            );
+            if become_member(&core).await.is_ok() {
+                // It was meant for this once; should it stay, the next start finds a member.
+                let _ = tokio::fs::remove_file(&word).await;
+            }
+        } else if core.floor.get().is_none() {
             ask_all(&core, &mut told).await;
             if let Some(floor) = floor(core.settings.voters().count(), &told) {
                 core.floor.get_or_init(|| floor);
@@ -106,7 +121,10 @@ impl Core {
             Some(_) => "all that was acknowledged",
         };
         self.is_new().then(|| {
-            format!("this voter's ledger was made new, so it does not vote until it has {waits_for}")
+            format!(
+                "this voter's ledger was made new, so it does not vote until it has {waits_for}; see docs/ledger.md if \
+                 that cannot come"
+            )
         })
     }
 
