@@ -206,7 +206,7 @@ pub async fn read_back(edges: &[SocketAddr], patience: Duration) -> anyhow::Resu
     let mut last = anyhow::anyhow!("there is no edge");
     while Instant::now() < until {
         for &edge in edges {
-            match rows_after(edge, i64::MIN).await {
+            match rows_between(edge, i64::MIN, i64::MAX).await {
                 Ok(rows) => return Ok(rows),
                 Err(error) => last = error,
             }
@@ -216,20 +216,22 @@ pub async fn read_back(edges: &[SocketAddr], patience: Duration) -> anyhow::Resu
     Err(last.context("the rows could not be read back"))
 }
 
-/// Every row with a number above this one, a page at a time, through one edge.
-pub async fn rows_after(edge: SocketAddr, first: i64) -> anyhow::Result<BTreeSet<i64>> {
+/// Every row with a number above `after`, a page at a time, through one edge, and none beyond the page that reaches `last`:
+/// whoever asks while rows are written would never come to their end.
+pub async fn rows_between(edge: SocketAddr, after: i64, last: i64) -> anyhow::Result<BTreeSet<i64>> {
     let client = &mut Client::new(edge);
     let mut rows = BTreeSet::new();
     loop {
-        let after = rows.last().copied().unwrap_or(first);
+        let after = rows.last().copied().unwrap_or(after);
         let (status, body) = client.ask(Method::GET, &format!("/rows?after={after}"), ANSWER_TIME).await?;
         if status != StatusCode::OK {
             bail!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]));
         }
         let page: Vec<i64> = serde_json::from_slice(&body).context("the list of rows")?;
-        if page.is_empty() {
+        let is_last = page.last().is_none_or(|&row| row >= last);
+        rows.extend(page);
+        if is_last {
             return Ok(rows);
         }
-        rows.extend(page);
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Notes, rows_after};
+use super::client::{Notes, rows_between};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Rows that are looked for each time.
@@ -19,9 +19,9 @@ pub async fn watch(edges: Vec<SocketAddr>, notes: Arc<Notes>) {
         // Acknowledged before the question is asked: so they must be in the answer.
         let expected: Vec<i64> =
             notes.with(|t| t.acknowledged.iter().rev().take(NEWEST).map(|a| a.0).collect());
-        let Some(first) = expected.iter().min() else { continue };
+        let (Some(first), Some(&last)) = (expected.iter().min(), expected.iter().max()) else { continue };
         for &edge in &edges {
-            if let Ok(found) = rows_after(edge, first - 1).await {
+            if let Ok(found) = rows_between(edge, first - 1, last).await {
                 notes.with(|t| note(&mut t.missing, &expected, &found));
                 break;
             }
