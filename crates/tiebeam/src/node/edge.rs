@@ -17,9 +17,9 @@ use tiebeam_topology::{AccessLog, HostPattern, Https, Members};
 use tiebeam_watch::Level;
 use tokio::task::JoinHandle;
 
-use super::Here;
 use super::apps::{APPS, registered};
 use super::board::Board;
+use super::{Here, failure};
 use crate::cli::WrongUse;
 
 /// The list of servers is made anew this often, besides on every change.
@@ -58,7 +58,7 @@ impl Part {
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
         let config = config(here, &certificates, servers(here).await);
-        let edge = Edge::start(listeners, config, sink).map_err(|e| WrongUse(e.to_string()))?;
+        let edge = Edge::start(listeners, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
         board.tell(Level::Info, format!("the edge on {} answers", here.name));
         let publisher = tokio::spawn(publish(here.clone(), edge.clone(), certificates));

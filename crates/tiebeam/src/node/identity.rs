@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tiebeam_certs::{Error, Identity};
 use tiebeam_topology::{Cluster, NodeName};
 
+use super::failure;
 use crate::cli::{WrongUse, init};
 
 /// How they are made anew.
@@ -29,8 +30,7 @@ impl Identities {
         let alone = cluster.nodes.len() == 1 && (authority.exists() || !folder.certs.exists());
         if alone && let Some(why) = folder.unfit() {
             tracing::info!("this node makes new certificates for itself: {why}");
-            init::issue(cluster, &authority, |_| folder.certs.clone())
-                .map_err(|e| WrongUse(format!("{e:#}")))?;
+            init::issue(cluster, &authority, |_| folder.certs.clone()).map_err(failure::certificates)?;
         }
         if !folder.certs.exists() {
             return Err(WrongUse(format!(
@@ -53,15 +53,14 @@ struct Folder<'a> {
 
 impl Folder<'_> {
     fn load(&self) -> anyhow::Result<Identities> {
-        let wrong = |e: Error| WrongUse(e.to_string());
-        let node = self.node().map_err(wrong)?;
+        let node = self.node().map_err(failure::certificates)?;
         let site = match self.site() {
             // Time alone did this, perhaps years after the last change: it must not take the database with it.
             Err(ended @ Error::Expired { .. }) => {
                 tracing::error!("the sites with https = \"internal\" answer over plain HTTP only: {ended}");
                 None
             }
-            other => other.map_err(wrong)?,
+            other => other.map_err(failure::certificates)?,
         };
         let all = [Some(("node", &node)), site.as_ref().map(|site| ("site", site))];
         for (what, identity) in all.into_iter().flatten() {

@@ -72,8 +72,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     refuse_reload()?;
     let cluster = Arc::new(options.cluster.clone());
     let name = options.name.clone();
-    std::fs::create_dir_all(&options.data)
-        .map_err(|e| WrongUse(format!("the data folder {} cannot be made: {e}", options.data.display())))?;
+    std::fs::create_dir_all(&options.data).map_err(|e| failure::data_folder(&options.data, &e))?;
     let identities = Identities::load(&cluster, &name, &options.data)?;
     let ledger = open_ledger(&cluster, &name, &options, &identities).await?;
     let here = Arc::new(Here { cluster, name, options, identities, ledger });
