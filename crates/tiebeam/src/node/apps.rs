@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tiebeam_apps::{Happening, Instance, Secret, State, Supervisor};
@@ -57,8 +57,9 @@ impl Part {
         self.instances.clone()
     }
 
-    /// Out of the pools first, then ended.
+    /// Out of the pools first, then ended; both within `time`.
     pub async fn stop(self, time: Duration) {
+        let began = Instant::now();
         self.register.abort();
         let ops = self
             .here
@@ -69,7 +70,7 @@ impl Part {
         let gone = self.here.ledger.transact(Txn { compare: Vec::new(), then: ops.collect() });
         let _ = tokio::time::timeout(DEREGISTER_TIME, gone).await;
         // It may have ended already, if it could not start.
-        let _ = self.stop.send(time);
+        let _ = self.stop.send(time.saturating_sub(began.elapsed()));
         let _ = self.run.await;
     }
 }
