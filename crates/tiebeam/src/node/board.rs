@@ -39,7 +39,7 @@ type Events = Arc<Mutex<Arc<Vec<Event>>>>;
 pub struct Board {
     here: Arc<Here>,
     source: Source,
-    started: Moment,
+    heard: Mutex<Heard>,
     events: Events,
     told: mpsc::Sender<Event>,
     dropped_events: AtomicU64,
@@ -49,10 +49,10 @@ impl Board {
     pub fn new(here: Arc<Here>) -> Arc<Self> {
         let (told, queue) = mpsc::channel(TOLD_MAX);
         let source = Source::new(View::new(here.cluster.name.clone(), here.name.clone(), unix_ms()));
-        let (started, events) = (Moment::now(), Events::default());
+        let (heard, events) = (Mutex::new(Heard::since(Moment::now())), Events::default());
         tokio::spawn(record(here.clone(), queue));
         tokio::spawn(keep_events(here.clone(), events.clone()));
-        Arc::new(Self { here, source, started, events, told, dropped_events: AtomicU64::new(0) })
+        Arc::new(Self { here, source, heard, events, told, dropped_events: AtomicU64::new(0) })
     }
 
     /// What the console reads.
@@ -105,8 +105,9 @@ impl Board {
         }
         for (name, report, applied_at) in self.reports().await {
             if let Some(node) = view.nodes.get_mut(&name) {
-                // What was in the ledger when it was opened may be of any age.
-                let heard = if applied_at > self.started { Some(now.since(applied_at)) } else { None };
+                // A panic elsewhere leaves it whole: a note is one step.
+                let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+                let heard = heard.note(&name, applied_at).then(|| now.since(applied_at));
                 *node = aged(report, heard, view.unix_ms);
             }
         }
@@ -125,6 +126,26 @@ impl Board {
             Some((name, held.value, held.applied_at))
         });
         decoded.collect()
+    }
+}
+
+/// Which nodes this one has heard since it started. What was in the ledger when it was opened may be of any age, and so may
+/// the first report that comes after it: it may be the last one of a node that has been dead for long, brought by whoever
+/// helped this node to catch up. The second one can only come from a node that lives, a second later.
+struct Heard {
+    since: Moment,
+    /// When the first report of each came.
+    first: BTreeMap<NodeName, Moment>,
+}
+
+impl Heard {
+    fn since(since: Moment) -> Self {
+        Self { since, first: BTreeMap::new() }
+    }
+
+    /// Notes when the newest report of a node came. Is that node heard?
+    fn note(&mut self, name: &NodeName, applied_at: Moment) -> bool {
+        applied_at > self.since && *self.first.entry(name.clone()).or_insert(applied_at) != applied_at
     }
 }
 
@@ -245,6 +266,28 @@ mod tests {
             };
             let seen = aged(report, heard, now);
             assert_eq!((seen.alive, seen.report_age_ms), (alive, Some(age)), "row {i}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_heard_from_its_second_report_on() {
+        let mut heard = Heard::since(Moment::from_ms(5000));
+        let (a, b) = (fixtures::node("a"), fixtures::node("b"));
+        for (i, (name, ms, is_heard)) in [
+            (&a, 3000, false),
+            (&a, 5000, false),
+            (&a, 5200, false),
+            (&a, 5200, false),
+            (&b, 6100, false),
+            (&a, 6200, true),
+            (&a, 6200, true),
+            (&a, 7200, true),
+            (&b, 6100, false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(heard.note(name, Moment::from_ms(ms)), is_heard, "row {i}");
         }
     }
 
