@@ -47,7 +47,8 @@ impl Session {
     pub(super) fn feed(&mut self, conn: &mut Conn) -> Result<bool, End> {
         let mut fed = false;
         loop {
-            if self.exchange.press(&mut conn.server.output) {
+            // In the middle of a message nothing of the router's own has a place.
+            if self.streaming == 0 && self.exchange.press(&mut conn.server.output) {
                 self.worker.counters.count(Count::PipelinesFull);
                 fed = true;
             }

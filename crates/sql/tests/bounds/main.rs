@@ -260,6 +260,29 @@ fn so_many_answers_awaited(w: &World) {
         assert_eq!(session.next().0, b'Z');
     }
     assert!(w.count("pipelines_full") > 0);
+    a_large_message_is_whole_at_a_full_queue(w);
+}
+
+/// What asks a server for its answers must not come between two pieces of a message.
+fn a_large_message_is_whole_at_a_full_queue(w: &World) {
+    const VALUE_BYTES: usize = 300_000;
+    let mut session = w.connect();
+    let before = w.count("pipelines_full");
+    session.send(&query("SELECT pg_sleep(0.5)"));
+    // With these and the Bind the queue is full to the one.
+    let syncs = QUEUE_MAX - 3;
+    session.send(&[parse("", "SELECT length($1::text)"), SYNC.repeat(syncs)].concat());
+    let bind = [&[0, 0, 0, 0, 0, 1][..], &(VALUE_BYTES as u32).to_be_bytes(), &[b'x'; VALUE_BYTES], &[0, 0]];
+    session.send(&[message(b'B', &bind.concat()), message(b'E', &[0; 5]), SYNC.to_vec()].concat());
+    assert_eq!(session.tags(), "TDCZI");
+    assert_eq!(session.tags(), "1ZI");
+    for _ in 1..syncs {
+        assert_eq!(session.next().0, b'Z');
+    }
+    assert_eq!(session.next().0, b'2');
+    assert!(session.next().1.ends_with(VALUE_BYTES.to_string().as_bytes()));
+    assert_eq!(session.tags(), "CZI");
+    assert!(w.count("pipelines_full") > before);
 }
 
 fn who_does_not_read_is_not_read_from(w: &World) {
