@@ -61,6 +61,8 @@ pub struct Launch {
     pub env: BTreeMap<OsString, OsString>,
     pub folder: PathBuf,
     pub user: Option<User>,
+    /// See [`Settings::descriptors`].
+    pub descriptors: Option<u64>,
 }
 
 /// Finds the program and puts the environment together.
@@ -84,7 +86,7 @@ pub fn launch(settings: &Settings, id: &InstanceId, address: SocketAddr) -> Resu
     fs::read_dir(&folder).map_err(|source| LaunchError::Folder { path: folder.clone(), source })?;
     let path = env.get(std::ffi::OsStr::new("PATH")).cloned().unwrap_or_default();
     let program = find(command, &folder, &path)?;
-    Ok(Launch { program, command: app.command.clone(), env, folder, user })
+    Ok(Launch { program, command: app.command.clone(), env, folder, user, descriptors: settings.descriptors })
 }
 
 fn inherited(settings: &Settings, same_user: bool) -> BTreeMap<OsString, OsString> {

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group, setrlimit, waitid,
+};
 use tokio::sync::oneshot;
 
 use crate::launch::{Launch, LaunchError};
@@ -179,6 +181,11 @@ fn spawn(launch: Launch, hold: Hold) -> io::Result<(Child, io::PipeReader)> {
             }
             // Without its leash an app still runs; its end tells the log that the leash is gone.
             let _ = hold.take();
+            if launch.descriptors.is_some() {
+                let limit = Rlimit { current: launch.descriptors, ..getrlimit(Resource::Nofile) };
+                // Refused only above the hard limit, where the agent's own will do.
+                let _ = setrlimit(Resource::Nofile, limit);
+            }
             Ok(())
         });
     }

@@ -27,6 +27,9 @@ pub struct Settings {
     /// How to see that an instance is healthy: the check of the pool that uses the app. An app without one counts as
     /// ready as soon as it runs.
     pub health: BTreeMap<AppName, HealthCheck>,
+    /// The soft limit of file descriptors that instances start with; `None`: the agent's own. Programs that use select(2)
+    /// break above 1024, and some close every number below the limit before they do anything.
+    pub descriptors: Option<u64>,
 }
 
 /// A value that is given to an app and never printed.

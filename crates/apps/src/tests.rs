@@ -52,6 +52,7 @@ impl Bench {
             log_dir: self.path().join("logs"),
             folder: self.path().to_owned(),
             health: BTreeMap::new(),
+            descriptors: None,
         }
     }
 
@@ -292,6 +293,21 @@ async fn the_environment_is_what_was_given_and_nothing_else() {
         env.keys().filter(|k| !given.contains(k) && !["_", "PWD", "OLDPWD", "SHLVL"].contains(k)).collect();
     assert!(extra.is_empty(), "{extra:?}");
     supervisor.shutdown(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn the_limit_of_descriptors_is_what_was_given_or_else_the_agents() {
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let shown = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |n| n.to_string());
+    for (given, soft) in [(Some(123), Some(123)), (None, own.current)] {
+        let bench = Bench::new();
+        let script = "echo $(ulimit -Sn) $(ulimit -Hn) > new; mv new limits; sleep 1000";
+        let settings = Settings { descriptors: given, ..bench.settings(&["sh", "-c", script]) };
+        let supervisor = Supervisor::start(settings).unwrap();
+        let expected = format!("{} {}\n", shown(soft), shown(own.maximum));
+        assert_eq!(read_when_there(&bench.path().join("limits")).await, expected);
+        supervisor.shutdown(PATIENCE).await;
+    }
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     log();
-    raise_descriptors();
+    let descriptors = raise_descriptors();
     let cluster = super::load(&arguments.config)?;
     for note in &cluster.notes {
         tracing::warn!("{}:{}: {}", arguments.config.display(), note.line, note.text);
@@ -53,6 +53,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         folder: config.parent().unwrap_or(Path::new("/")).to_owned(),
         data,
         linger: arguments.linger,
+        descriptors,
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build()?;
@@ -75,8 +76,8 @@ fn log() {
 }
 
 /// Takes all the file descriptors that this process may have: an edge needs two for each request under way, and the usual
-/// soft limit of 1024 is for programs that use select(2).
-fn raise_descriptors() {
+/// soft limit of 1024 is for programs that use select(2). Answers with that limit: the apps may be such programs.
+fn raise_descriptors() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     let shown = |n: Option<u64>| n.map_or("unlimited".to_owned(), |n| n.to_string());
@@ -90,6 +91,7 @@ fn raise_descriptors() {
             tracing::warn!(%error, at = shown(limit.current), "file descriptors: the soft limit stays")
         }
     }
+    limit.current
 }
 
 /// The node that is meant: by name, or the only one whose address this machine has.

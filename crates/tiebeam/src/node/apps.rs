@@ -94,6 +94,7 @@ async fn run(
         log_dir: here.options.data.join("apps"),
         folder: here.options.folder.clone(),
         health: health(&here.cluster),
+        descriptors: here.options.descriptors,
     }) {
         Ok(supervisor) => supervisor,
         Err(error) => {

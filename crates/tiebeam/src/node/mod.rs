@@ -55,6 +55,8 @@ pub struct Options {
     pub data: PathBuf,
     /// See `tiebeam_postgres::Settings::linger`.
     pub linger: Option<Duration>,
+    /// The soft limit of file descriptors before this process raised its own, for apps; `None`: there was none.
+    pub descriptors: Option<u64>,
 }
 
 /// What every part of the wiring needs.
