@@ -37,7 +37,7 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
         own.push(Extra::counter("edge_retries", "Attempts after the first", s.retries));
         let help = "Handshakes that failed";
         own.push(Extra::counter("edge_tls_handshakes_failed", help, s.connections.tls_handshakes_failed));
-        let help = "Lines of the access log that were dropped, because its writer was behind";
+        let help = "Lines of the access log that were dropped because its writer was behind, or lost because its disk failed";
         own.push(Extra::counter("edge_log_lines_dropped", help, s.log_lines_dropped));
     }
     if let Some(router) = &sources.router {
