@@ -106,6 +106,8 @@ named! {
         BrokenStatements = "broken_statements",
         /// Reads repeated elsewhere, as their server broke or refused before a byte of result.
         ReadsRepeated = "reads_repeated",
+        /// Connections dropped, as they did not forget in time what other sessions took from sequences.
+        SequencesKept = "sequences_kept",
         /// Sessions pinned to a connection of their own.
         Pinned = "pinned",
         /// Batches too large to be looked at whole.

@@ -13,6 +13,7 @@ mod login;
 mod lost;
 mod pump;
 mod read;
+mod sequences;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use self::batch::{Batch, ReadError, Traits};
 use self::exchange::Exchange;
 use self::login::{LoggedIn, Refusal};
 use self::pump::End;
+use self::sequences::SEQUENCE_STATE;
 use crate::control::Lookup;
 use crate::fresh::Floor;
 use crate::pool::{Conn, Key};
@@ -45,8 +47,6 @@ const CLIENT_SILENT_MAX: Duration = Duration::from_secs(30);
 const CLIENT_PROBE_EVERY: Duration = Duration::from_secs(10);
 /// Questions without an answer until it is gone.
 const CLIENT_PROBES: u32 = 3;
-/// What functions remember of sequences in a connection.
-const SEQUENCE_STATE: &str = "sequence state";
 
 struct Session {
     worker: Rc<Worker>,
@@ -289,6 +289,8 @@ impl Session {
     async fn batch_on_server(&mut self) -> Result<(), Option<SqlError>> {
         let mut tried = Tried::default();
         let mut repeated = false;
+        // Connections that could not be made ready are left for others, as long as a statement is held.
+        let mut failing_since = None;
         // A cancel that came while nothing ran means nothing that comes now.
         self.handle.take(Signal::Cancel);
         loop {
@@ -301,24 +303,24 @@ impl Session {
                     return Ok(());
                 }
             };
-            if let Some(what) = self.batch.traits.pins {
-                self.pin(what);
-                if what == SEQUENCE_STATE {
-                    // What other sessions took from sequences on this connection is not for this one.
-                    match self.waiting(conn.server.ask("DISCARD SEQUENCES", &[])).await {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(error)) => {
-                            self.pinned = false;
-                            let text = format!("{}: {error}", conn.pool().target.node);
-                            self.refuse_batch(&SqlError::error(state::CONNECTION_FAILURE, text));
-                            return Ok(());
+            if self.batch.traits.pins == Some(SEQUENCE_STATE) {
+                // What other sessions took from sequences on this connection is not for this one.
+                match self.forget_sequences(&mut conn).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(cause)) => {
+                        let since = *failing_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() < self.worker.shared.settings.hold {
+                            continue;
                         }
-                        Err(Stop::Gone) => return Err(None),
-                        Err(Stop::Error(error)) => {
-                            self.pinned = false;
-                            self.refuse_batch(&error);
-                            return Ok(());
-                        }
+                        let text = format!("{}: {cause}", conn.pool().target.node);
+                        let error = SqlError::error(state::CONNECTION_FAILURE, text);
+                        self.refuse_batch(&error.hint("Nothing of it was done; try again."));
+                        return Ok(());
+                    }
+                    Err(Stop::Gone) => return Err(None),
+                    Err(Stop::Error(error)) => {
+                        self.refuse_batch(&error);
+                        return Ok(());
                     }
                 }
             }
@@ -378,6 +380,10 @@ impl Session {
         self.handle.take(Signal::View);
         if self.is_stranded(conn) {
             return End::Unsent;
+        }
+        if let Some(what) = self.batch.traits.pins {
+            // Not before: a session that then gets no connection has nothing it could be pinned to.
+            self.pin(what);
         }
         if self.output.capacity() == 0 {
             self.output = self.worker.buffer();

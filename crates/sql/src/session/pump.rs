@@ -12,8 +12,9 @@ use tokio::time::{Sleep, sleep};
 use super::Session;
 use super::batch::{ReadError, Traits};
 use super::exchange::Received;
+use crate::View;
 use crate::fresh::Floor;
-use crate::pool::Conn;
+use crate::pool::{Conn, Pool};
 use crate::stats::Count;
 use crate::stream::{poll_drain, poll_fill};
 use crate::wire::WireError;
@@ -50,6 +51,11 @@ pub(super) enum End {
     Unreadable(ReadError),
     /// The router stops.
     Drained,
+}
+
+/// The pool is of a primary of before.
+pub(super) fn is_stranded(view: &View, pool: &Pool) -> bool {
+    !pool.replica && view.epoch > pool.epoch && view.primary.as_ref().is_some_and(|p| *p != pool.target)
 }
 
 impl From<ReadError> for End {
@@ -184,9 +190,7 @@ impl Session {
 
     /// The connection is to a primary of before.
     pub(super) fn is_stranded(&self, conn: &Conn) -> bool {
-        let view = &self.worker.snapshot().view;
-        let pool = conn.pool();
-        !pool.replica && view.epoch > pool.epoch && view.primary.as_ref().is_some_and(|p| *p != pool.target)
+        is_stranded(&self.worker.snapshot().view, conn.pool())
     }
 
     /// The connection is to a replica that the view does not name any more. It may just have lost its stream for a

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Folder, PASSWORD, Postgres, caught_up, eventually, psql, psql_command, publish};
 use raw::{Raw, SYNC, cancel, close, execute, message, parse, query, refused};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tiebeam_sql::{Router, Secret, ServerLogin, Settings, Target, View};
 use tiebeam_topology::{Epoch, Reads};
 use tokio::sync::watch;
@@ -25,6 +25,8 @@ const LOGGING_IN_MAX: usize = 512;
 const LATE_MAX: usize = 64;
 /// As in `src/prepared.rs`.
 const NAMES_MAX: usize = 10_000;
+/// As in `src/session/sequences.rs`.
+const FORGET_TIME: Duration = Duration::from_secs(2);
 /// As in `src/session/exchange.rs`.
 const QUEUE_MAX: usize = 16 * 1024;
 /// What the system keeps for two sockets whose peers do not read, and then some; bytes.
@@ -114,6 +116,7 @@ fn each_is_reached() {
         ("output", who_does_not_read_is_not_read_from),
         ("goodbye", what_was_sent_before_a_goodbye_is_done),
         ("COPY", copy_in_one_go_and_copy_that_fails),
+        ("sequences", what_does_not_forget_sequences_is_left),
         ("large Parse", a_large_parse_comes_in_pieces),
         ("databases", a_dropped_database_is_forgotten),
         ("catalog", a_catalog_that_cannot_be_read_is_doubted),
@@ -207,26 +210,32 @@ fn who_waits_for_a_connection(w: &World) {
     assert_eq!(second.tags(), "CZI");
 }
 
-fn a_read_does_not_wait_long_for_a_replica(w: &World) {
-    let (mut first, mut second) = (w.connect(), w.connect());
-    let port = "SELECT current_setting('port')";
+const PORT: &str = "SELECT current_setting('port')";
+
+/// The session gets the replica's only connection.
+fn begin_on_replica(w: &World, session: &mut Raw) {
     eventually("it has the replica's only connection", || {
-        first.send(&query("BEGIN READ ONLY"));
-        assert_eq!(first.tags(), "CZT");
-        first.send(&query(port));
-        assert_eq!(first.next().0, b'T');
-        let here = first.next().1.ends_with(w.replica.port.to_string().as_bytes());
-        assert_eq!(first.tags(), "CZT");
+        session.send(&query("BEGIN READ ONLY"));
+        assert_eq!(session.tags(), "CZT");
+        session.send(&query(PORT));
+        assert_eq!(session.next().0, b'T');
+        let here = session.next().1.ends_with(w.replica.port.to_string().as_bytes());
+        assert_eq!(session.tags(), "CZT");
         if !here {
-            first.send(&query("ROLLBACK"));
-            assert_eq!(first.tags(), "CZI");
+            session.send(&query("ROLLBACK"));
+            assert_eq!(session.tags(), "CZI");
         }
         here
     });
+}
+
+fn a_read_does_not_wait_long_for_a_replica(w: &World) {
+    let (mut first, mut second) = (w.connect(), w.connect());
+    begin_on_replica(w, &mut first);
     let before = w.count("pool_timeouts");
     let start = Instant::now();
     eventually("a read waited in vain for it", || {
-        second.send(&query(port));
+        second.send(&query(PORT));
         assert_eq!(second.next().0, b'T');
         assert!(second.next().1.ends_with(w.primary.port.to_string().as_bytes()));
         assert_eq!(second.tags(), "CZI");
@@ -341,6 +350,49 @@ fn copy_in_one_go_and_copy_that_fails(w: &World) {
     let row = std::iter::from_fn(|| Some(session.next())).find(|(tag, _)| *tag == b'D').unwrap();
     assert!(row.1.ends_with(b"7"));
     session.tags();
+}
+
+fn what_does_not_forget_sequences_is_left(w: &World) {
+    // The connection that is used first stands before the server stops.
+    let ready = |session: &mut Raw| {
+        session.send(&query("BEGIN; COMMIT"));
+        assert_eq!(session.tags(), "CCZI");
+    };
+    let last = query("SELECT lastval()");
+    let before = w.count("sequences_kept");
+    let mut session = w.connect();
+    ready(&mut session);
+    w.primary.signal_all(Signal::STOP);
+    session.send(&last);
+    eventually("it is asked no longer", || w.count("sequences_kept") == before + 1);
+    w.primary.signal_all(Signal::CONT);
+    assert_eq!(session.error(), "55000", "another connection answers");
+    assert_eq!(session.tags(), "ZI");
+    drop(session);
+    w.is_empty();
+
+    // Another server becomes primary meanwhile, and accepts nothing.
+    let now = (**w.view.borrow()).clone();
+    let mut session = w.connect();
+    ready(&mut session);
+    w.primary.signal_all(Signal::STOP);
+    session.send(&last);
+    eventually("it is asked", || w.router.stats().servers[&now.primary.as_ref().unwrap().node].active == 1);
+    let asked = Instant::now();
+    let dead = Target { address: ([127, 0, 0, 1], common::free_port()).into(), ..now.replicas[0].clone() };
+    let next = Target { node: "c".parse().unwrap(), ..dead };
+    w.publish(View { epoch: now.epoch.next(), primary: Some(next), ..now.clone() });
+    eventually("it waits for the new one", || w.router.stats().waiting == 1);
+    assert!(asked.elapsed() < FORGET_TIME, "{:?}", asked.elapsed());
+    assert_eq!(w.count("sequences_kept"), before + 2);
+    assert_eq!(session.error(), "57P03");
+    assert_eq!(session.tags(), "ZI");
+    w.primary.signal_all(Signal::CONT);
+    w.publish(View { epoch: now.epoch.next().next(), ..now });
+    // Nothing came of it, so it is not pinned, and a replica must not take what only a connection of its own may.
+    begin_on_replica(w, &mut session);
+    session.send(&query("SET work_mem = '5MB'"));
+    assert_eq!(session.error(), "0A000");
 }
 
 fn a_large_parse_comes_in_pieces(w: &World) {
