@@ -44,7 +44,9 @@ fn settings() -> Settings {
         hold: Duration::from_secs(4),
         hold_queue: 4,
         fresh_wait: Duration::from_millis(100),
-        pool_size: 10,
+        // pgbench waits for one client's Parse while others of its thread are in transactions: none of its eight may have to
+        // wait for a connection, even if they all come to one worker.
+        pool_size: 16,
         clients: 100,
         reads: Reads::Replicas,
         login: ServerLogin::PassThrough { user: "postgres".into(), password: Some(Secret::new(PASSWORD)) },
