@@ -38,6 +38,8 @@ pub(crate) struct Exchange {
     dropping: bool,
     /// The client was told that the outcome of its commit is not known: until ReadyForQuery it gets no other word of it.
     denied: bool,
+    /// The server waits for data of a COPY that the client was not told of, and ignored so many Syncs.
+    starving: Option<usize>,
     /// The server was asked for what it holds back.
     pressed: bool,
     /// What the server said before it closed.
@@ -74,6 +76,7 @@ impl Default for Exchange {
             passing: 0,
             dropping: false,
             denied: false,
+            starving: None,
             pressed: false,
             farewell: None,
             ready: false,
@@ -118,13 +121,46 @@ impl Exchange {
         press
     }
 
+    /// Ends a COPY that the client will send no data for, and sends again the Syncs that the server ignored in it. True if
+    /// there was one.
+    pub fn refuse_copy(&mut self, out: &mut BytesMut) -> bool {
+        let Some(syncs) = self.starving.take() else { return false };
+        self.copying = false;
+        build::copy_fail(out, "the commit before it was cancelled while it waited for a replica");
+        for _ in 0..syncs {
+            self.open = false;
+            self.queue.push_back(Expect::Sync);
+            out.extend_from_slice(build::SYNC);
+        }
+        true
+    }
+
+    /// Answers all that is under way with `error` and this state. Who had an error already only gets its end.
+    pub fn answer_all(&self, error: &SqlError, status: u8, out: &mut BytesMut) {
+        let mut told = self.denied;
+        for _ in 0..self.owed_ready() {
+            if !std::mem::take(&mut told) {
+                error.write(out);
+            }
+            build::ready(out, status);
+        }
+        if self.open && !told {
+            error.write(out);
+        }
+    }
+
+    /// All that is under way had its error already.
+    pub fn is_told(&self) -> bool {
+        self.denied && self.owed_ready() + usize::from(self.open) <= 1
+    }
+
     pub fn is_answered(&self) -> bool {
         self.queue.is_empty()
     }
 
     /// The client is in the middle of a message: nothing of the router's own can be put there.
     pub fn is_mid_message(&self) -> bool {
-        self.passing > 0
+        self.passing > 0 && !self.dropping
     }
 
     /// How many ReadyForQuery the client waits for.

@@ -52,6 +52,9 @@ impl Session {
                 self.worker.counters.count(Count::PipelinesFull);
                 fed = true;
             }
+            if self.streaming == 0 {
+                fed |= self.exchange.refuse_copy(&mut conn.server.output);
+            }
             if !self.batch.is_fed() {
                 if self.is_full(conn) {
                     return Ok(fed);

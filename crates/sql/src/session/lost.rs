@@ -50,8 +50,13 @@ impl Session {
         } else {
             self.flight.writes || self.flight.ends
         };
+        // What had its error already was counted then.
+        let count = |what| match self.exchange.is_told() {
+            true => {}
+            false => self.worker.counters.count(what),
+        };
         let error = if may_have_committed && !self.exchange.is_quiet() {
-            self.worker.counters.count(Count::UnknownOutcomes);
+            count(Count::UnknownOutcomes);
             // Should it have committed after all, the session must see it.
             self.floor = Floor::After(Instant::now(), conn.pool().epoch);
             SqlError::error(
@@ -60,7 +65,7 @@ impl Session {
             )
             .hint("Read back what it would have changed before you do it again.")
         } else {
-            self.worker.counters.count(Count::BrokenStatements);
+            count(Count::BrokenStatements);
             SqlError::error(
                 state::CONNECTION_FAILURE,
                 "the connection to the database server broke before it answered",
@@ -82,15 +87,10 @@ impl Session {
     /// Answers all that is under way with an error. `aborted`: the client is in a transaction that is lost.
     pub(super) fn fail(&mut self, error: &SqlError, aborted: bool) {
         self.aborted = aborted;
-        let owed = self.exchange.owed_ready();
-        for _ in 0..owed {
-            error.write(&mut self.output);
-            build::ready(&mut self.output, aborted::status(aborted));
-        }
+        self.exchange.answer_all(error, aborted::status(aborted), &mut self.output);
         if self.exchange.open {
-            error.write(&mut self.output);
             self.skipping = true;
-        } else if owed == 0 {
+        } else if self.exchange.owed_ready() == 0 {
             // PostgreSQL sends no error that was not asked for; the next request gets it.
             self.untold = Some(error.clone());
         }

@@ -58,6 +58,11 @@ pub(crate) fn bind_head(out: &mut BytesMut, portal: &[u8], statement: &[u8], res
     cstr(out, statement);
 }
 
+/// CopyFail.
+pub(crate) fn copy_fail(out: &mut BytesMut, why: &str) {
+    message(out, b'f', |out| cstr(out, why.as_bytes()));
+}
+
 /// ReadyForQuery with `I`, `T` or `E`.
 pub(crate) fn ready(out: &mut BytesMut, status: u8) {
     message(out, b'Z', |out| out.put_u8(status));

@@ -229,10 +229,14 @@ pub fn a_commit_that_no_replica_has_is_no_success(w: &World) {
         assert_eq!(simple.unwrap_err().code().unwrap().code(), "08007");
         let (extended, ()) = tokio::join!(c.execute("INSERT INTO alone VALUES ($1)", &[&2i32]), cancel());
         assert_eq!(extended.unwrap_err().code().unwrap().code(), "08007");
+        // A client that was told so sends no data for what follows.
+        let copy = "BEGIN; INSERT INTO alone VALUES (3); COMMIT; COPY alone FROM STDIN";
+        let (copied, ()) = tokio::join!(c.batch_execute(copy), cancel());
+        assert_eq!(copied.unwrap_err().code().unwrap().code(), "08007");
         w.primary.sql("ALTER SYSTEM RESET synchronous_standby_names");
         w.primary.sql("SELECT pg_reload_conf()");
-        c.batch_execute("INSERT INTO alone VALUES (3)").await.unwrap();
-        assert_eq!(c.query_one("SELECT count(*) FROM alone", &[]).await.unwrap().get::<_, i64>(0), 3);
+        c.batch_execute("INSERT INTO alone VALUES (4)").await.unwrap();
+        assert_eq!(c.query_one("SELECT count(*) FROM alone", &[]).await.unwrap().get::<_, i64>(0), 4);
     });
-    assert_eq!(w.stats().counts["unknown_outcomes"], unknown + 2);
+    assert_eq!(w.stats().counts["unknown_outcomes"], unknown + 3);
 }

@@ -115,8 +115,11 @@ impl Exchange {
     /// "Synchronous Replication"). The server calls that a success with a warning; a failover may lose it, so the client is
     /// told that nobody knows.
     fn deny(&mut self, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.denied, true) {
+            // One answer has one end.
+            return;
+        }
         self.unreplicated += 1;
-        self.denied = true;
         SqlError::error(
             state::RESOLUTION_UNKNOWN,
             "the commit was cancelled while it waited for a replica: it is on the primary, and may be lost with it",
@@ -139,6 +142,8 @@ impl Exchange {
     pub fn give_here(&mut self, out: &mut BytesMut) {
         while self.passing == 0 {
             match self.queue.front() {
+                // After the error that ended the answers up to ReadyForQuery, it comes without a word.
+                Some(Expect::Here { .. }) if self.denied => {}
                 Some(Expect::Here { answer, .. }) => out.extend_from_slice(answer),
                 Some(Expect::Deallocate(_)) if self.status == b'E' => {
                     aborted::refuse(out);
@@ -234,6 +239,7 @@ impl Exchange {
     fn copy_in(&mut self) {
         self.copying = true;
         let mut at = 1;
+        let before = self.queue.len();
         while at < self.queue.len() {
             match self.queue[at] {
                 Expect::Sync => {
@@ -247,6 +253,10 @@ impl Exchange {
                 }
                 _ => at += 1,
             }
+        }
+        if self.denied && self.copying {
+            // The client has its error and will send no data; it waits for an answer to each Sync.
+            self.starving = Some(before - self.queue.len());
         }
     }
 

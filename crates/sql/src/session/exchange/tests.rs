@@ -1,5 +1,7 @@
 //! Tests of the conversation with a server: bytes in, bytes out.
 
+mod denied;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -393,29 +395,4 @@ fn a_statement_that_does_not_fit_its_table_any_more_is_noticed() {
     let refused = b"VERROR\0C0A000\0Mcached plan must not change result type\0RRevalidateCachedQuery\0\0";
     assert_eq!(b.server(&[message(b'E', refused), ready(b'I')], 1000), "EZ");
     assert!(b.exchange.stale);
-}
-
-#[test]
-fn a_commit_whose_wait_was_cancelled_is_no_success() {
-    let warning = message(b'N', b"VWARNING\0C01000\0Mcanceling wait\0RSyncRepWaitForLSN\0\0");
-    let row = message(b'D', &[7; 300]);
-    // In a simple query the warning comes before the success; rows of what follows are as little of an answer.
-    for cut in [1, 7, 1000] {
-        let mut b = Bench::new();
-        b.client(&message(b'Q', b"insert into t values (1); select 1\0"));
-        let done = [message(b'C', b"INSERT 0 1\0"), message(b'T', b"\0\0"), row.clone(), ready(b'I')];
-        assert_eq!(b.server(&[&[warning.clone()][..], &done].concat(), cut), "EZ", "{cut}");
-        assert!(b.exchange.is_idle());
-        assert_eq!(b.exchange.unreplicated, 1);
-        b.client(&message(b'Q', b"select 1\0"));
-        assert_eq!(b.server(&[row.clone(), message(b'C', b"SELECT 1\0"), ready(b'I')], cut), "DCZ");
-    }
-    // In the extended protocol it comes at the Sync.
-    let mut b = Bench::new();
-    b.client(&bind(""));
-    b.client(&execute());
-    b.client(&sync());
-    let answers = [simple(b'2'), message(b'C', b"INSERT 0 1\0"), warning, ready(b'I')];
-    assert_eq!(b.server(&answers, 1000), "2CEZ");
-    assert!(b.exchange.is_idle());
 }
