@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -15,7 +16,7 @@ use crate::Target;
 use crate::prepared::Kept;
 use crate::scram::{self, ClientExchange, ProvedKeys, ScramError};
 use crate::settings::Secret;
-use crate::stream::{READ_BYTES, Stream};
+use crate::stream::{READ_BYTES, Stream, poll_drain};
 use crate::wire::back::{self, Auth};
 use crate::wire::error::SqlError;
 use crate::wire::startup::{cancel_request, start_message};
@@ -74,6 +75,8 @@ pub(crate) struct Server {
     pub input: BytesMut,
     /// Bytes to be sent.
     pub output: BytesMut,
+    /// The stream itself still holds bytes to be sent.
+    unflushed: bool,
     pub process: Process,
     /// What it reported at login, in its order.
     pub parameters: Vec<(String, String)>,
@@ -99,6 +102,7 @@ impl Server {
             stream,
             input: BytesMut::with_capacity(READ_BYTES),
             output: BytesMut::new(),
+            unflushed: false,
             process: Process::default(),
             parameters: Vec::new(),
             kept: Kept::default(),
@@ -188,6 +192,21 @@ impl Server {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
+    }
+
+    /// Not all of the output has left.
+    pub fn is_sending(&self) -> bool {
+        self.unflushed || !self.output.is_empty()
+    }
+
+    /// Sends the output. `Ready` means that all has left; after an error nothing more ever will.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = poll_drain(&mut self.stream, cx, &mut self.output);
+        self.unflushed = sent.is_pending();
+        if matches!(sent, Poll::Ready(Err(_))) {
+            self.output.clear();
+        }
+        sent
     }
 
     /// Asks a question of the router's own and reads all rows. After an error of any kind but [`ServerError::Refused`]

@@ -106,6 +106,8 @@ named! {
         BrokenStatements = "broken_statements",
         /// Reads repeated elsewhere, as their server broke or refused before a byte of result.
         ReadsRepeated = "reads_repeated",
+        /// Sessions ended before all was done that their clients had sent before they said goodbye.
+        GoodbyesCut = "goodbyes_cut",
         /// Connections dropped, as they did not forget in time what other sessions took from sequences.
         SequencesKept = "sequences_kept",
         /// Sessions pinned to a connection of their own.

@@ -178,9 +178,16 @@ impl Session {
                 let text = "canceling statement due to user request";
                 return Poll::Ready(Err(SqlError::error(state::QUERY_CANCELED, text).into()));
             }
-            while self.input.len() < READ_AHEAD + self.batch.len {
+            if self.has_parted(cx) {
+                return Poll::Ready(Err(Stop::Gone));
+            }
+            while self.parting.is_none() && self.input.len() < READ_AHEAD + self.batch.len {
                 match poll_fill(&mut self.client, cx, &mut self.input) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Stop::Gone)),
+                    Poll::Ready(Ok(0) | Err(_)) if !self.is_parting() => {
+                        return Poll::Ready(Err(Stop::Gone));
+                    }
+                    // Its time begins.
+                    Poll::Ready(Ok(0) | Err(_)) => cx.waker().wake_by_ref(),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => break,
                 }

@@ -154,6 +154,11 @@ impl Exchange {
         self.denied && self.owed_ready() + usize::from(self.open) <= 1
     }
 
+    /// The server does something that ends by itself with ReadyForQuery.
+    pub fn is_working(&self) -> bool {
+        !self.copying && self.owed_ready() > 0
+    }
+
     pub fn is_answered(&self) -> bool {
         self.queue.is_empty()
     }

@@ -80,8 +80,11 @@ impl Session {
             }
             let Some(head) = head(pending)? else { return Ok(fed) };
             if head.tag == front::TERMINATE {
-                // What came before it is done, as PostgreSQL does it: once it has left, the connection may end.
-                return if conn.server.output.is_empty() { Err(End::Gone) } else { Ok(fed) };
+                // What came before it is done, as PostgreSQL does it.
+                if self.part() {
+                    return Ok(true);
+                }
+                return if self.may_part(conn) { Err(End::Gone) } else { Ok(fed) };
             }
             if self.exchange.is_skipping() && head.tag != front::SYNC {
                 // The server drops it, whatever it is: nothing of it is read, and no answer will come.

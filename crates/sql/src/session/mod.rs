@@ -9,6 +9,7 @@ mod batch;
 mod deallocate;
 mod exchange;
 mod feed;
+mod goodbye;
 mod login;
 mod lost;
 mod pump;
@@ -28,6 +29,7 @@ use tokio::time::Sleep;
 use self::acquire::Stop;
 use self::batch::{Batch, ReadError, Traits};
 use self::exchange::Exchange;
+use self::goodbye::Parting;
 use self::login::{LoggedIn, Refusal};
 use self::pump::End;
 use self::sequences::SEQUENCE_STATE;
@@ -85,6 +87,8 @@ struct Session {
     skipping: bool,
     /// Bytes of a message that is dropped.
     dropping: usize,
+    /// The client said goodbye: what it sent before is still done.
+    parting: Option<Parting>,
 }
 
 /// Serves one client to its end.
@@ -173,6 +177,7 @@ async fn serve(worker: Rc<Worker>, mut client: TcpStream) -> std::io::Result<()>
         untold: None,
         skipping: false,
         dropping: 0,
+        parting: None,
     };
     if let Err(error) = session.welcome().await {
         return tell(&mut session.client, &error).await;

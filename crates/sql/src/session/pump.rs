@@ -94,12 +94,13 @@ impl Session {
         }
         loop {
             let mut moved = false;
+            if self.has_parted(cx) {
+                return Poll::Ready(End::Gone);
+            }
             let server = &mut *conn.server;
-            if !server.output.is_empty()
-                && let Poll::Ready(Err(_)) = poll_drain(&mut server.stream, cx, &mut server.output)
-            {
-                // The server's last words may still be there to be read; reading also tells that it broke.
-                server.output.clear();
+            if server.is_sending() {
+                // After an error its last words may still be there to be read; reading also tells that it broke.
+                let _ = server.poll_send(cx);
             }
             if self.output.len() < OUTPUT_BYTES_MAX {
                 match poll_fill(&mut server.stream, cx, &mut server.input) {
@@ -122,7 +123,11 @@ impl Session {
                 self.forget_sent();
                 let was_full = self.output.len() >= OUTPUT_BYTES_MAX;
                 if let Poll::Ready(Err(_)) = poll_drain(&mut self.client, cx, &mut self.output) {
-                    return Poll::Ready(End::Gone);
+                    if !self.is_parting() {
+                        return Poll::Ready(End::Gone);
+                    }
+                    self.output.clear();
+                    moved = true;
                 }
                 // The server was not asked in this round, and now it may be.
                 moved |= was_full && self.output.len() < OUTPUT_BYTES_MAX;
@@ -137,10 +142,11 @@ impl Session {
                 }
             }
             let ahead = READ_AHEAD.max(self.wanted) + self.sent;
-            if self.input.len() < ahead && conn.server.output.len() < OUTPUT_BYTES_MAX {
+            let wanted = self.input.len() < ahead && conn.server.output.len() < OUTPUT_BYTES_MAX;
+            if wanted && self.parting.is_none() {
                 match poll_fill(&mut self.client, cx, &mut self.input) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(End::Gone),
-                    Poll::Ready(Ok(_)) => moved = true,
+                    Poll::Ready(Ok(0) | Err(_)) if !self.is_parting() => return Poll::Ready(End::Gone),
+                    Poll::Ready(_) => moved = true,
                     Poll::Pending => {}
                 }
             }

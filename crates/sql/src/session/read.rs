@@ -17,10 +17,16 @@ impl Session {
     pub(super) async fn next_batch(&mut self) -> Next {
         std::future::poll_fn(|cx| {
             loop {
+                if self.has_parted(cx) {
+                    return Poll::Ready(Next::Gone);
+                }
                 if !self.output.is_empty()
                     && let Poll::Ready(Err(_)) = poll_drain(&mut self.client, cx, &mut self.output)
                 {
-                    return Poll::Ready(Next::Gone);
+                    if !self.is_parting() {
+                        return Poll::Ready(Next::Gone);
+                    }
+                    self.output.clear();
                 }
                 if self.handle.has(Signal::Drain) && !self.aborted {
                     return Poll::Ready(Next::Drained);

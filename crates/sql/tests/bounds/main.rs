@@ -7,13 +7,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod goodbye;
 mod raw;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Folder, PASSWORD, Postgres, caught_up, eventually, psql, psql_command, publish};
+use common::{Folder, PASSWORD, Postgres, caught_up, eventually, psql_command, publish};
 use raw::{Raw, SYNC, cancel, close, execute, message, parse, query, refused};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tiebeam_sql::{Router, Secret, ServerLogin, Settings, Target, View};
@@ -114,7 +115,7 @@ fn each_is_reached() {
         ("names", so_many_names),
         ("queue", so_many_answers_awaited),
         ("output", who_does_not_read_is_not_read_from),
-        ("goodbye", what_was_sent_before_a_goodbye_is_done),
+        ("goodbye", goodbye::what_was_sent_before_it_is_done),
         ("COPY", copy_in_one_go_and_copy_that_fails),
         ("sequences", what_does_not_forget_sequences_is_left),
         ("large Parse", a_large_parse_comes_in_pieces),
@@ -315,20 +316,6 @@ fn who_does_not_read_is_not_read_from(w: &World) {
     }
     assert_eq!(session.tags(), "ZT");
     writer.join().unwrap();
-}
-
-fn what_was_sent_before_a_goodbye_is_done(w: &World) {
-    let mut session = w.connect();
-    session.send(&query("CREATE TABLE last_words(n int)"));
-    assert_eq!(session.tags(), "CZI");
-    let insert = query("INSERT INTO last_words VALUES (1)");
-    session.send(&[&insert[..], &message(b'X', b"")].concat());
-    let mut session = w.connect();
-    session.send(&query("BEGIN"));
-    assert_eq!(session.tags(), "CZT");
-    session.send(&[&insert[..], &query("COMMIT"), &message(b'X', b"")].concat());
-    let count = "SELECT count(*) FROM last_words";
-    eventually("both were done", || psql(w.primary.port, "ann", "shop", count) == "2");
 }
 
 fn copy_in_one_go_and_copy_that_fails(w: &World) {
