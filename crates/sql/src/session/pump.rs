@@ -113,6 +113,12 @@ impl Session {
                         if let Some(end) = self.receive(conn) {
                             return Poll::Ready(end);
                         }
+                        // Its goodbye came with the beginning of an answer, of which the client has seen nothing yet.
+                        if self.repeatable && self.exchange.farewell.is_some() && !self.exchange.is_answered()
+                        {
+                            self.output.clear();
+                            return Poll::Ready(End::Broken("the server said goodbye".into()));
+                        }
                     }
                     Poll::Ready(Ok(_)) => return Poll::Ready(End::Broken("the server closed it".into())),
                     Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
