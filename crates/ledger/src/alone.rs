@@ -236,7 +236,7 @@ async fn a_person_can_say_that_a_voter_never_voted() {
     let node = start(&directory, &["a", "b", "c"], Arc::default()).await;
     let new = status(&node, "it is new", |s| s.trouble.is_some()).await;
     assert!(new.trouble.as_ref().unwrap().contains("docs/ledger.md"), "{new:?}");
-    let word = directory.path().join("ledger").join(crate::recovery::NEVER_VOTED);
+    let word = directory.path().join("ledger").join(recovery::NEVER_VOTED);
     std::fs::write(&word, "").unwrap();
     status(&node, "it votes", |s| s.trouble.is_none()).await;
     let gone = async || {
@@ -244,6 +244,6 @@ async fn a_person_can_say_that_a_voter_never_voted() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), gone()).await.unwrap();
+    timeout(Duration::from_secs(10), gone()).await.unwrap();
     node.shutdown().await;
 }
