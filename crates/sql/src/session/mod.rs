@@ -395,8 +395,10 @@ impl Session {
         }
         self.handle.attached.replace(Some(conn.info.clone()));
         self.flight.and(self.batch.traits);
-        // What the client has not read yet must not be dropped with a batch that is sent elsewhere.
-        self.repeatable = !self.batch.traits.uncertain && self.batch.complete && self.output.is_empty();
+        // Only what a replica was asked, as it cannot have written: a function on the primary may, whatever its label
+        // says. What the client has not read yet must not be dropped with a batch that is sent elsewhere.
+        let may_repeat = conn.pool().replica && !self.batch.traits.uncertain;
+        self.repeatable = may_repeat && self.batch.complete && self.output.is_empty();
         let end = match self.feed(conn) {
             Ok(_) => self.pump(conn).await,
             Err(end) => end,

@@ -168,12 +168,15 @@ impl Session {
 
     /// Takes what the server sent.
     fn receive(&mut self, conn: &mut Conn) -> Option<End> {
-        // The primary's word is final.
-        let fresh = self.repeatable && conn.pool().replica;
         let server = &mut *conn.server;
         let exchange = &mut self.exchange;
-        match exchange.receive(&mut server.input, &mut self.output, &mut server.kept, &mut self.names, fresh)
-        {
+        match exchange.receive(
+            &mut server.input,
+            &mut self.output,
+            &mut server.kept,
+            &mut self.names,
+            self.repeatable,
+        ) {
             Ok(Received::Fine) => {}
             Ok(Received::Elsewhere(error)) => return Some(End::Elsewhere(error)),
             Err(error) => return Some(End::Broken(format!("the server broke the protocol: {error}"))),

@@ -9,6 +9,7 @@
 mod common;
 mod goodbye;
 mod raw;
+mod repeats;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -115,6 +116,7 @@ fn each_is_reached() {
         ("names", so_many_names),
         ("queue", so_many_answers_awaited),
         ("output", who_does_not_read_is_not_read_from),
+        ("repeats", repeats::only_what_a_replica_had),
         ("goodbye", goodbye::what_was_sent_before_it_is_done),
         ("COPY", copy_in_one_go_and_copy_that_fails),
         ("sequences", what_does_not_forget_sequences_is_left),
