@@ -44,6 +44,10 @@ enum Event {
     Fell,
     /// It refused a connection: nobody listens there, and more probes would not tell more.
     Refused,
+    /// Somebody wants it out.
+    Drained,
+    /// Nobody wants it out any more.
+    Wanted,
 }
 
 /// One row of the table: in `state`, `event` leads to `next`, because of `why`.
@@ -60,7 +64,7 @@ const fn row(state: State, event: Event, next: State, why: &'static str) -> Tran
 }
 
 /// Every move there is. A pair that is not listed changes nothing; no pair is listed twice.
-static TRANSITIONS: [Transition; 8] = {
+static TRANSITIONS: [Transition; 12] = {
     use {Event::*, State::*};
     [
         row(Serving, Fell, Ejected, "it failed `fall` health checks in a row"),
@@ -71,6 +75,10 @@ static TRANSITIONS: [Transition; 8] = {
         row(Probing, Missed, Ejected, "it failed a health check before it had answered `rise` in a row"),
         row(Probing, Fell, Ejected, "it failed a health check before it had answered `rise` in a row"),
         row(Probing, Refused, Ejected, "it refused a connection"),
+        row(Serving, Drained, Draining, "it is to end what it has and get nothing new"),
+        row(Ejected, Drained, Draining, "it is to get nothing new"),
+        row(Probing, Drained, Draining, "it is to get nothing new"),
+        row(Draining, Wanted, Probing, "it is wanted again"),
     ]
 };
 
@@ -134,6 +142,18 @@ impl Health {
     pub fn on_refused(&mut self) -> Option<Change> {
         (self.streak, self.streak_ok) = (0, false);
         self.apply(Event::Refused)
+    }
+
+    /// It is taken out on purpose, until [`Health::on_wanted`].
+    pub fn on_drained(&mut self) -> Option<Change> {
+        self.apply(Event::Drained)
+    }
+
+    /// It is wanted again: it serves when it has answered `rise` probes in a row from now on.
+    pub fn on_wanted(&mut self) -> Option<Change> {
+        let change = self.apply(Event::Wanted)?;
+        self.streak = 0;
+        Some(change)
     }
 
     fn apply(&mut self, event: Event) -> Option<Change> {

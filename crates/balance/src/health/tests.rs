@@ -63,6 +63,23 @@ fn once_is_enough_when_the_policy_says_one_or_zero() {
 }
 
 #[test]
+fn draining_ends_only_when_it_is_wanted_again() {
+    for initial in [State::Serving, State::Probing, State::Ejected] {
+        let mut health = Health::new(initial);
+        assert_eq!(health.on_drained().map(|c| c.to), Some(State::Draining));
+        for s in [Ok, Ok, Ok, Refused, Bad, Bad, Bad, Ok, Ok] {
+            assert_eq!(step(&mut health, s), None);
+        }
+        assert_eq!(health.on_drained(), None);
+        // What it answered meanwhile does not count.
+        assert_eq!(health.on_wanted().map(|c| c.to), Some(State::Probing));
+        assert_eq!(step(&mut health, Ok), None);
+        assert_eq!(step(&mut health, Ok).map(|c| c.to), Some(State::Serving));
+        assert_eq!(health.on_wanted(), None);
+    }
+}
+
+#[test]
 fn a_change_says_what_and_why() {
     let change = Health::new(State::Serving).on_refused().unwrap();
     assert_eq!(change.to_string(), "serving -> ejected: it refused a connection");
