@@ -40,6 +40,8 @@ pub struct Line<'a> {
     pub version: Option<Version>,
     pub status: u16,
     pub bytes: u64,
+    /// What the client sent into a tunnel, bytes; `bytes` is what it was sent through it.
+    pub received: Option<u64>,
     pub server: Option<&'a str>,
     pub tries: u32,
     pub total: Duration,
@@ -63,6 +65,7 @@ impl<'a> Line<'a> {
             version: None,
             status: 0,
             bytes: 0,
+            received: None,
             server: None,
             tries: 0,
             total: zero,
@@ -170,6 +173,9 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
     }
     let _ =
         write!(out, ",\"scheme\":\"{}\",\"status\":{},\"bytes\":{}", line.scheme, line.status, line.bytes);
+    if let Some(received) = line.received {
+        let _ = write!(out, ",\"received\":{received}");
+    }
     if let Some(server) = line.server {
         out.push_str(",\"server\":\"");
         escape(out, server.as_bytes());
@@ -188,7 +194,7 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
     out.push_str("}\n");
 }
 
-/// The Common Log Format, with server, milliseconds and reason behind it.
+/// The Common Log Format, with server, milliseconds and reason behind it, and what came in through a tunnel.
 fn common(out: &mut String, now: jiff::Timestamp, line: &Line<'_>) {
     let time = now.to_zoned(jiff::tz::TimeZone::UTC).strftime("%d/%b/%Y:%H:%M:%S +0000");
     let _ = write!(out, "{} - - [{time}] \"", line.client);
@@ -203,6 +209,9 @@ fn common(out: &mut String, now: jiff::Timestamp, line: &Line<'_>) {
     let server = line.server.unwrap_or("-");
     let ms = line.total.as_secs_f64() * 1000.0;
     let _ = write!(out, "\" {} {} {server} {ms:.3} {}", line.status, line.bytes, line.why.unwrap_or("-"));
+    if let Some(received) = line.received {
+        let _ = write!(out, " received={received}");
+    }
     out.push('\n');
 }
 
@@ -237,6 +246,7 @@ mod tests {
             version: Some(Version::Http10),
             status: 200,
             bytes: 5,
+            received: Some(7),
             server: Some("a/web.1"),
             tries: 2,
             total: Duration::from_micros(1500),
@@ -250,11 +260,12 @@ mod tests {
         assert_eq!(value["path"], "/a\"b\u{1}");
         assert_eq!(value["time_ms"]["total"], 1.5);
         assert_eq!((&value["server"], &value["tries"]), (&"a/web.1".into(), &2.into()));
+        assert_eq!(value["received"], 7);
         text.clear();
         common(&mut text, jiff::Timestamp::UNIX_EPOCH, &line);
         assert_eq!(
             text,
-            "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b\\u0001 HTTP/1.0\" 200 5 a/web.1 1.500 no_server\n"
+            "0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] \"GET /a\\\"b\\u0001 HTTP/1.0\" 200 5 a/web.1 1.500 no_server received=7\n"
         );
         text.clear();
         let refused =

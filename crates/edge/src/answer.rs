@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::codec::{BodyLength, Method};
+use crate::codec::{Asked, BodyLength, Method};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::servers::Server;
+use crate::tunnel::Carried;
 use crate::wire::Io;
 use crate::worker::Worker;
 
@@ -13,13 +14,15 @@ use crate::worker::Worker;
 pub struct Answered<'a> {
     /// 0: the client was told none.
     pub status: u16,
-    /// Of the body that the client was sent.
+    /// Of the body, or through the tunnel, that the client was sent.
     pub bytes: u64,
     pub server: Option<&'a Server>,
     pub tries: u32,
     pub connect: Duration,
     pub first_byte: Duration,
     pub why: Option<&'static str>,
+    /// It was no answer but a tunnel.
+    pub tunnel: Option<Carried>,
     pub end: End,
 }
 
@@ -35,7 +38,17 @@ pub enum End {
 impl Answered<'_> {
     pub fn own(status: u16, why: Option<&'static str>, end: End) -> Self {
         let zero = Duration::ZERO;
-        Self { status, bytes: 0, server: None, tries: 0, connect: zero, first_byte: zero, why, end }
+        Self {
+            status,
+            bytes: 0,
+            server: None,
+            tries: 0,
+            connect: zero,
+            first_byte: zero,
+            why,
+            tunnel: None,
+            end,
+        }
     }
 }
 
@@ -161,6 +174,15 @@ pub fn words(status: u16) -> &'static str {
 }
 
 impl Request {
+    /// As its answer's parser needs to know it.
+    pub fn asked(&self) -> Asked {
+        match self.method {
+            Method::Head => Asked::Head,
+            _ if self.offers_websocket => Asked::WebSocket,
+            _ => Asked::Other,
+        }
+    }
+
     /// The target as a server is sent it, with its query.
     pub fn target(&self) -> &[u8] {
         let start = self.spans.method.of(&self.head).len() + 1;

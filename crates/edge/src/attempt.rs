@@ -11,13 +11,12 @@ use tokio::net::TcpStream;
 use crate::answer::{Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
 use crate::clock::Stall;
-use crate::codec::{
-    BodyDecoder, BodyLength, Fault, Method, Progress, ResponseExtras, Version, write_response,
-};
+use crate::codec::{BodyDecoder, BodyLength, Fault, Progress, ResponseExtras, Version, write_response};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::exchange::{Pump, PumpError};
 use crate::servers::Server;
+use crate::tunnel::{Carried, Tunnel};
 use crate::wire::Io;
 
 /// Interim answers to one request that are passed on.
@@ -60,6 +59,8 @@ pub struct Attempt<'c, S> {
 #[derive(Clone, Copy)]
 pub struct Begun {
     status: u16,
+    /// Not an answer that ends but a tunnel: see [`Attempt::until_closed`].
+    pub is_switch: bool,
     server_persists: bool,
     client_persists: bool,
 }
@@ -208,10 +209,15 @@ impl<'c, S: Io> Attempt<'c, S> {
         let worker = self.connection.worker.clone();
         let mut head = worker.response.borrow_mut();
         let data = self.buffer.data();
-        let to_head = self.request.method == Method::Head;
-        let Progress::Done { len } = head.parse(data, &self.request.view.head_limits, to_head)? else {
+        let Progress::Done { len } =
+            head.parse(data, &self.request.view.head_limits, self.request.asked())?
+        else {
             return Ok(None);
         };
+        // Nobody switches in the middle of a message.
+        if head.is_switch() && !self.is_up_done {
+            return Err(Fault::Switched);
+        }
         let is_modern = self.request.version == Version::Http11;
         let framing = match head.body {
             BodyLength::Chunked | BodyLength::UntilClose if is_modern => BodyLength::Chunked,
@@ -240,7 +246,8 @@ impl<'c, S: Io> Attempt<'c, S> {
                 write_response(self.down.out.lead_mut(), &head, data, &extras);
             });
         }
-        let (status, server_persists, body) = (head.status, head.persists, head.body);
+        let (status, is_switch) = (head.status, head.is_switch());
+        let (server_persists, body) = (head.persists, head.body);
         drop(head);
         self.buffer.consume(len);
         self.head_bytes += len as u64;
@@ -253,7 +260,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         if matches!(body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
             self.buffer.grow(LONG_BUFFER_BYTES);
         }
-        Ok(Some(Begun { status, server_persists, client_persists }))
+        Ok(Some(Begun { status, is_switch, server_persists, client_persists }))
     }
 
     /// Passes the answer on to its end; nothing is tried again from here on.
@@ -303,13 +310,42 @@ impl<'c, S: Io> Attempt<'c, S> {
         }
     }
 
+    /// Tells the client that the server goes on in the WebSocket protocol, and carries what both say in it.
+    pub async fn until_closed(self, begun: Begun, trip: &mut Answered<'_>) {
+        self.count();
+        let Self { connection, request, server, buffer, down, .. } = self;
+        let limits = &request.view.limits;
+        let sent = connection.send(down.out.into_lead()).await;
+        let opened_after = request.started.elapsed();
+        let Connection { worker, io, buffer: begun_by_client, timer, .. } = connection;
+        let (why, from_client, to_client) = match sent {
+            Err(reason) => (Some(reason), 0, 0),
+            Ok(head) => {
+                worker.buffers.reclaim_text(head);
+                let tunnel = Tunnel::new(worker, timer, io, std::mem::take(begun_by_client), server, buffer);
+                let carried = tunnel.carry(limits.tunnel_idle_time, limits.idle_time).await;
+                carried.0.inspect(|why| worker.counters.reason(*why));
+                carried
+            }
+        };
+        (trip.status, trip.bytes) = (begun.status, to_client);
+        trip.tunnel = Some(Carried { opened_after, from_client });
+        trip.why = why.map(Reason::label);
+        trip.end = if why.is_none() { End::Close } else { End::Reset };
+    }
+
+    fn count(&self) {
+        let counters = &self.connection.worker.counters;
+        counters.to_servers.add(self.up.out.written);
+        counters.from_clients.add(self.up.bytes);
+        counters.from_servers.add(self.head_bytes + self.down.bytes);
+        counters.to_clients.add(self.down.out.written);
+    }
+
     /// Counts, and returns what was lent.
     pub fn give_back(mut self) -> Option<TcpStream> {
+        self.count();
         let worker = &self.connection.worker;
-        worker.counters.to_servers.add(self.up.out.written);
-        worker.counters.from_clients.add(self.up.bytes);
-        worker.counters.from_servers.add(self.head_bytes + self.down.bytes);
-        worker.counters.to_clients.add(self.down.out.written);
         worker.buffers.reclaim(&mut self.buffer);
         worker.buffers.reclaim_text(self.down.out.into_lead());
         Some(self.server)

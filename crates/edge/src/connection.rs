@@ -63,6 +63,8 @@ pub struct Request {
     pub version: Version,
     pub body: BodyLength,
     pub persists: bool,
+    /// A server may answer 101.
+    pub offers_websocket: bool,
     pub id: RequestId,
     /// The request as a server is sent it.
     pub head: Vec<u8>,
@@ -209,6 +211,7 @@ impl<S: Io> Connection<S> {
             version: head.version,
             body: head.body,
             persists: head.persists && !self.worker.draining.get(),
+            offers_websocket: head.offers_websocket,
             id,
             head: text,
             spans,
@@ -275,7 +278,7 @@ impl<S: Io> Connection<S> {
         worker.counters.in_flight.sub(1);
         let took = request.started.elapsed();
         worker.counters.told(answered.status);
-        worker.counters.took(took);
+        worker.counters.took(answered.tunnel.map_or(took, |tunnel| tunnel.opened_after));
         if answered.end == End::Reset {
             worker.counters.cut.add(1);
         }
@@ -295,6 +298,7 @@ impl<S: Io> Connection<S> {
             version: Some(request.version),
             status: answered.status,
             bytes: answered.bytes,
+            received: answered.tunnel.map(|tunnel| tunnel.from_client),
             server: answered.server.map(|s| s.id.as_str()),
             tries: answered.tries,
             total: took,

@@ -58,10 +58,14 @@ pub enum Reason {
     ClientGone,
     /// The process had no descriptor, port or buffer left for a connection to a server.
     NoResources,
+    /// Nothing moved through a tunnel for `edge.limits.tunnel_idle_time`, or `idle_time` once one side had ended.
+    TunnelIdleTime,
+    /// A server broke a tunnel.
+    ServerGone,
 }
 
 impl Reason {
-    pub const ALL: [Self; 16] = {
+    pub const ALL: [Self; 18] = {
         use Reason::*;
         [
             HeaderTime,
@@ -80,6 +84,8 @@ impl Reason {
             AnswerCut,
             ClientGone,
             NoResources,
+            TunnelIdleTime,
+            ServerGone,
         ]
     };
 
@@ -101,6 +107,8 @@ impl Reason {
             Self::AnswerCut => "answer_cut",
             Self::ClientGone => "client_gone",
             Self::NoResources => "no_resources",
+            Self::TunnelIdleTime => "tunnel_idle_time",
+            Self::ServerGone => "server_gone",
         }
     }
 }
@@ -121,6 +129,9 @@ pub struct Counters {
     pub tls_handshakes_failed: Count,
     pub requests: Count,
     pub in_flight: Count,
+    /// Open now, and ever.
+    pub tunnels: Count,
+    pub tunnels_opened: Count,
     /// 2xx, 3xx, 4xx, 5xx.
     pub classes: [Count; 4],
     pub cut: Count,

@@ -138,6 +138,10 @@ impl Edge {
             },
             requests: sum(&|w| w.requests.get()),
             in_flight: sum(&|w| w.in_flight.get()),
+            tunnels: TunnelStats {
+                open: sum(&|w| w.tunnels.get()),
+                opened: sum(&|w| w.tunnels_opened.get()),
+            },
             responses: ResponseStats {
                 successful: sum(&|w| w.classes[0].get()),
                 redirection: sum(&|w| w.classes[1].get()),

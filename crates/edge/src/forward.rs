@@ -97,7 +97,10 @@ pub async fn forward<'p, S: Io>(
                 if turn.is_some_and(|turn| turn.number != server.number) {
                     pool.out_of_turn.fetch_add(1, Ordering::Relaxed);
                 }
-                attempt.until_ended(begun, server, &mut trip).await;
+                match begun.is_switch {
+                    true => attempt.until_closed(begun, &mut trip).await,
+                    false => attempt.until_ended(begun, server, &mut trip).await,
+                }
                 drop(in_flight);
                 request.head = up.out.into_lead();
                 return trip;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::codec::{HeadLimits, Progress, ResponseHead};
+use crate::codec::{Asked, HeadLimits, Progress, ResponseHead};
 use crate::servers::{Pool, Server};
 
 /// A check's answer may have a head of this size, bytes.
@@ -85,7 +85,7 @@ async fn is_healthy(server: &Server, check: &HealthCheck) -> std::io::Result<boo
         if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(false);
         }
-        match head.parse(&bytes, &limits, false) {
+        match head.parse(&bytes, &limits, Asked::Other) {
             Ok(Progress::More) => {}
             Ok(Progress::Done { len }) if head.is_interim() => drop(bytes.drain(..len)),
             Ok(Progress::Done { .. }) => return Ok((200..400).contains(&head.status)),

@@ -26,6 +26,7 @@ mod servers;
 mod snapshot;
 mod stats;
 mod tls;
+mod tunnel;
 mod upstream;
 mod wire;
 mod worker;

@@ -20,6 +20,8 @@ pub struct Stats {
     pub requests: u64,
     /// Requests that are being answered now.
     pub in_flight: u64,
+    /// Of `in_flight`, those that a server answered with 101.
+    pub tunnels: TunnelStats,
     /// Final answers by class of status, the edge's own included.
     pub responses: ResponseStats,
     pub bytes: ByteStats,
@@ -29,7 +31,7 @@ pub struct Stats {
     pub server_faults: BTreeMap<&'static str, u64>,
     /// Attempts after the first, whatever the reason.
     pub retries: u64,
-    /// From a request's whole head to the last byte of its answer; of `requests`, without what was refused in the parser.
+    /// From a request's whole head to the last byte of its answer, or to the opening of a tunnel; of `requests`, without what was refused in the parser.
     pub latency: Histogram,
     /// Lines of the access log that were dropped because its writer was behind, or lost because its disk failed.
     pub log_lines_dropped: u64,
@@ -48,6 +50,14 @@ pub struct ConnectionStats {
     /// Pauses of accepting because the process had no file descriptor left.
     pub paused_without_descriptors: u64,
     pub tls_handshakes_failed: u64,
+}
+
+/// WebSockets, which have no end of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TunnelStats {
+    /// Now.
+    pub open: u64,
+    pub opened: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

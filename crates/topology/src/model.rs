@@ -86,6 +86,8 @@ pub struct EdgeLimits {
     pub header_time: Duration,
     /// A keep-alive connection without a request.
     pub idle_time: Duration,
+    /// A tunnel (WebSocket) through which nothing moves.
+    pub tunnel_idle_time: Duration,
     /// A request's body, bytes. More is answered 413.
     pub body_bytes: u64,
     /// Client connections of one edge. At the bound, accepts pause.
@@ -104,6 +106,7 @@ impl Default for EdgeLimits {
             request_line_bytes: 8 * 1024,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
+            tunnel_idle_time: Duration::from_secs(3600),
             body_bytes: 1 << 30,
             connections: 20_000,
             connect_time: Duration::from_secs(2),

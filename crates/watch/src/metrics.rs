@@ -45,6 +45,11 @@ impl Extra {
         Self { name, help, kind: Kind::Counter, samples: vec![(String::new(), value)], label: None }
     }
 
+    /// One gauge.
+    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self { kind: Kind::Gauge, ..Self::counter(name, help, value) }
+    }
+
     /// One counter for each value of a label.
     pub fn counters<N: Into<String>>(
         name: &'static str,

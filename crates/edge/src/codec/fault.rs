@@ -65,7 +65,7 @@ pub enum Fault {
     BodyCut,
     #[error("the body is longer than edge.limits.body_bytes")]
     BodyTooLong,
-    #[error("the answer switches protocols though nobody asked")]
+    #[error("the answer switches protocols though nobody asked for that one")]
     Switched,
     #[error("too many interim answers")]
     TooManyInterim,

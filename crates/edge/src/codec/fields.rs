@@ -51,6 +51,8 @@ pub enum Known {
     StrictTransportSecurity,
     /// Dropped in requests: only the edge says where a request came from.
     Origin,
+    /// Written anew when it offers or accepts `websocket`, else dropped (RFC 9110 section 7.8).
+    Upgrade,
     /// Dropped both ways: it concerns one connection only (RFC 9110 section 7.6.1), or trailers, which are dropped.
     HopByHop,
     /// A known name spelt with underscores, which CGI-like servers would take for the real one: dropped.
@@ -72,6 +74,12 @@ pub struct Fields {
     pub host: Option<Span>,
     pub expects_continue: bool,
     pub has_date: bool,
+    /// `Connection` listed `upgrade`.
+    upgrade: bool,
+    /// `Upgrade` listed `websocket`.
+    websocket: bool,
+    /// `Upgrade` listed something else.
+    other_protocol: bool,
 }
 
 /// Which kind of line stands before the fields.
@@ -162,6 +170,7 @@ impl Fields {
                 self.expects_continue = true;
             }
             Known::Date => self.has_date = true,
+            Known::Upgrade => self.note_upgrade(value),
             _ => {}
         }
         self.list.push(field);
@@ -178,11 +187,34 @@ impl Fields {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
             } else {
                 self.named.push(Span::within(buffer, option));
             }
         }
         Ok(())
+    }
+
+    fn note_upgrade(&mut self, value: &[u8]) {
+        for protocol in value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|p| !p.is_empty()) {
+            if protocol.eq_ignore_ascii_case(b"websocket") {
+                self.websocket = true;
+            } else {
+                self.other_protocol = true;
+            }
+        }
+    }
+
+    /// May the other side go on in the WebSocket protocol? An `Upgrade` that `Connection` does not name came from
+    /// somebody before this connection, and says nothing (RFC 9110 section 7.8).
+    pub fn offers_websocket(&self) -> bool {
+        self.upgrade && self.websocket
+    }
+
+    /// Does a 101 go on in the WebSocket protocol and nothing else?
+    pub fn accepts_websocket(&self) -> bool {
+        self.offers_websocket() && !self.other_protocol
     }
 
     /// What the fields say about the body's length, before the rules of either direction.
@@ -267,11 +299,11 @@ fn by_name(name: &[u8]) -> Known {
         3 => &[(b"via", Via)],
         4 => &[(b"host", Host), (b"date", Date)],
         6 => &[(b"expect", Expect)],
-        7 => &[(b"upgrade", HopByHop), (b"trailer", HopByHop)],
+        7 => &[(b"upgrade", Upgrade), (b"trailer", HopByHop)],
         9 => &[(b"x-real-ip", Origin), (b"forwarded", Origin)],
         10 => &[(b"connection", Connection), (b"keep-alive", HopByHop)],
         12 => &[(b"x-request-id", RequestId)],
-        14 => &[(b"content-length", ContentLength)],
+        14 => &[(b"content-length", ContentLength), (b"http2-settings", HopByHop)],
         16 => &[(b"proxy-connection", HopByHop)],
         17 => &[(b"transfer-encoding", TransferEncoding)],
         18 => &[(b"proxy-authenticate", HopByHop)],

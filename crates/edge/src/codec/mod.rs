@@ -23,7 +23,7 @@ pub use fault::Fault;
 pub use fields::{Field, HeadLimits, Known};
 pub use grammar::host_without_port;
 pub use request::{Method, RequestHead};
-pub use response::ResponseHead;
+pub use response::{Asked, ResponseHead};
 pub use write::{
     Forwarding, LAST_CHUNK, RequestSpans, ResponseExtras, write_chunk_line, write_request, write_response,
 };

@@ -37,6 +37,8 @@ pub struct RequestHead {
     pub persists: bool,
     /// The client waits for a 100 before it sends its body.
     pub expects_continue: bool,
+    /// The client would go on in the WebSocket protocol (RFC 6455 section 4.1): a server may answer 101.
+    pub offers_websocket: bool,
     pub(super) fields: Fields,
 }
 
@@ -156,6 +158,10 @@ impl RequestHead {
         self.persists = self.fields.persists(self.version);
         self.expects_continue =
             self.fields.expects_continue && self.version == Version::Http11 && self.body != BodyLength::None;
+        self.offers_websocket = self.fields.offers_websocket()
+            && self.method == Method::Get
+            && self.version == Version::Http11
+            && self.body == BodyLength::None;
         Ok(())
     }
 }

@@ -4,6 +4,15 @@
 use super::fields::{Fields, FirstLine};
 use super::{BodyLength, Fault, Field, HeadLimits, Progress, Span, Version, grammar};
 
+/// What the request was, as far as its answer's framing depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Head,
+    /// A server may answer 101: see [`super::RequestHead::offers_websocket`].
+    WebSocket,
+    Other,
+}
+
 /// A response's head, by ranges of the buffer it was parsed from. Reused from one response to the next.
 #[derive(Debug, Default)]
 pub struct ResponseHead {
@@ -20,9 +29,8 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Looks for a head at the start of `buffer`; `to_head`: it answers a HEAD request. As with requests, only whole
-    /// lines are judged.
-    pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits, to_head: bool) -> Result<Progress, Fault> {
+    /// Looks for a head at the start of `buffer`. As with requests, only whole lines are judged.
+    pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Progress, Fault> {
         let text = &buffer[..buffer.len().min(limits.bytes)];
         let is_full = text.len() == limits.bytes;
         let Some(line_end) = memchr::memchr(b'\n', text) else {
@@ -36,7 +44,7 @@ impl ResponseHead {
             None if is_full => Err(Fault::HeadTooLong),
             None => Ok(Progress::More),
             Some(end) => {
-                self.judge(to_head)?;
+                self.judge(asked)?;
                 Ok(Progress::Done { len: end })
             }
         }
@@ -46,8 +54,14 @@ impl ResponseHead {
         &self.fields.list
     }
 
+    /// Does another head follow?
     pub fn is_interim(&self) -> bool {
-        self.status < 200
+        self.status < 200 && !self.is_switch()
+    }
+
+    /// What follows is no HTTP any more. Only ever true if it was asked for.
+    pub fn is_switch(&self) -> bool {
+        self.status == 101
     }
 
     fn parse_line(&mut self, text: &[u8], line_end: usize) -> Result<(), Fault> {
@@ -73,14 +87,20 @@ impl ResponseHead {
         Ok(())
     }
 
-    fn judge(&mut self, to_head: bool) -> Result<(), Fault> {
+    fn judge(&mut self, asked: Asked) -> Result<(), Fault> {
         let said = self.fields.body_length(self.version)?;
-        if self.status == 101 {
-            return Err(Fault::Switched);
+        if self.is_switch() {
+            let is_fine = asked == Asked::WebSocket
+                && self.version == Version::Http11
+                && self.fields.accepts_websocket()
+                && matches!(said, None | Some(BodyLength::Length(0)));
+            if !is_fine {
+                return Err(Fault::Switched);
+            }
         }
         self.content_length = self.fields.content_length;
         self.persists = self.fields.persists(self.version);
-        self.body = if to_head || self.status < 200 || matches!(self.status, 204 | 304) {
+        self.body = if asked == Asked::Head || self.status < 200 || matches!(self.status, 204 | 304) {
             // A server that sends a body all the same must not be believed about the next message.
             if matches!(self.status, 100..=199 | 204) && said.is_some_and(|b| b != BodyLength::Length(0)) {
                 self.persists = false;

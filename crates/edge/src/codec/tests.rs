@@ -88,7 +88,7 @@ fn a_request_is_written_anew() {
 
 fn response(text: &str, to_head: bool) -> Result<(u16, BodyLength, bool), Fault> {
     let mut head = ResponseHead::default();
-    match head.parse(text.as_bytes(), &LIMITS, to_head)? {
+    match head.parse(text.as_bytes(), &LIMITS, if to_head { Asked::Head } else { Asked::Other })? {
         Progress::Done { len } => {
             assert_eq!(len, text.find("\r\n\r\n").unwrap() + 4);
             Ok((head.status, head.body, head.persists))
@@ -140,7 +140,11 @@ fn responses_are_framed_in_one_way_only() {
         ("SSH-2.0-OpenSSH", Fault::StatusLine),
     ];
     for (text, fault) in bad {
-        assert_eq!(ResponseHead::default().parse(text.as_bytes(), &LIMITS, false), Err(fault), "{text:?}");
+        assert_eq!(
+            ResponseHead::default().parse(text.as_bytes(), &LIMITS, Asked::Other),
+            Err(fault),
+            "{text:?}"
+        );
     }
 }
 
@@ -173,7 +177,7 @@ proptest! {
         let _ = read(&[&text]);
         let mut answer = if begins { b"HTTP/1.1 200 OK\r\n".to_vec() } else { Vec::new() };
         answer.extend(&bytes);
-        let _ = ResponseHead::default().parse(&answer, &LIMITS, false);
+        let _ = ResponseHead::default().parse(&answer, &LIMITS, Asked::Other);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use super::{BodyLength, Known, RequestHead, ResponseHead, Span, Version};
 /// Ends a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
+/// Offers the WebSocket protocol, and accepts it.
+const SWITCH: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /// What the edge adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
@@ -57,6 +60,9 @@ pub fn write_request(
         if passes {
             write_field(out, field.name.of(buffer), field.value.of(buffer));
         }
+    }
+    if head.offers_websocket {
+        out.extend_from_slice(SWITCH);
     }
     match head.body {
         BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
@@ -133,17 +139,20 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
         out.extend_from_slice(b"\r\n");
         return;
     }
+    if head.is_switch() {
+        out.extend_from_slice(SWITCH);
+    }
     match extras.framing {
         BodyLength::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         BodyLength::Length(length) => write_length(out, length),
         BodyLength::UntilClose => {}
         BodyLength::None => {
-            if let Some(length) = head.content_length.filter(|_| status != 204) {
+            if let Some(length) = head.content_length.filter(|_| !matches!(status, 101 | 204)) {
                 write_length(out, length);
             }
         }
     }
-    if !head.fields.has_date {
+    if !head.fields.has_date && !head.is_switch() {
         write_field(out, b"Date", extras.date.as_bytes());
     }
     if extras.hsts {
@@ -154,7 +163,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
         Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Request-Id: ",
     });
     out.extend_from_slice(extras.request_id.as_bytes());
-    out.extend_from_slice(match (extras.say_close, extras.say_keep_alive) {
+    out.extend_from_slice(match (extras.say_close && !head.is_switch(), extras.say_keep_alive) {
         (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
         (false, true) => b"\r\nConnection: keep-alive\r\n\r\n",
         (false, false) => b"\r\n\r\n",

@@ -35,6 +35,9 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
         let help = "Pauses of accepting, by what had run out";
         own.push(Extra::counters("edge_accept_pauses", help, "of", pauses));
         own.push(Extra::counter("edge_retries", "Attempts after the first", s.retries));
+        let help = "WebSockets that are open";
+        own.push(Extra::gauge("edge_tunnels", help, s.tunnels.open));
+        own.push(Extra::counter("edge_tunnels_opened", "WebSockets that were opened", s.tunnels.opened));
         let help = "Handshakes that failed";
         own.push(Extra::counter("edge_tls_handshakes_failed", help, s.connections.tls_handshakes_failed));
         let help = "Lines of the access log that were dropped because its writer was behind, or lost because its disk failed";

@@ -153,6 +153,7 @@ section!(
         limits::REQUEST_LINE_BYTES,
         limits::HEADER_TIME,
         limits::IDLE_TIME,
+        limits::TUNNEL_IDLE_TIME,
         limits::BODY_BYTES,
         limits::CONNECTIONS,
         limits::CONNECT_TIME,
@@ -172,6 +173,8 @@ pub(crate) mod limits {
         HEADER_TIME: Period = "header_time", Default("'10s'"), ms(1, HOUR_MS);
         /// How long a connection may stay without a request
         IDLE_TIME: Period = "idle_time", Default("'60s'"), ms(1, DAY_MS);
+        /// How long nothing may move through a tunnel, as of a WebSocket
+        TUNNEL_IDLE_TIME: Period = "tunnel_idle_time", Default("'1h'"), ms(1, 7 * DAY_MS);
         /// Bytes of a request's body; more is answered 413
         BODY_BYTES: Count = "body_bytes", Default("1073741824"), Count(0..=1 << 50);
         /// Client connections of one edge; at the bound, new ones wait in the kernel

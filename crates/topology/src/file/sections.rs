@@ -239,6 +239,7 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         request_line_bytes: size(request_line_bytes.value),
         header_time: bounds.get(&keys::limits::HEADER_TIME).value,
         idle_time: bounds.get(&keys::limits::IDLE_TIME).value,
+        tunnel_idle_time: bounds.get(&keys::limits::TUNNEL_IDLE_TIME).value,
         body_bytes: bounds.get(&keys::limits::BODY_BYTES).value,
         connections: size(bounds.get(&keys::limits::CONNECTIONS).value),
         connect_time: bounds.get(&keys::limits::CONNECT_TIME).value,
