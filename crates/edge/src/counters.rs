@@ -56,16 +56,20 @@ pub enum Reason {
     AnswerCut,
     /// The client left.
     ClientGone,
-    /// The process had no descriptor, port or buffer left for a connection to a server.
+    /// The process had no descriptor, port or buffer left for a connection to a server or for a file.
     NoResources,
     /// Nothing moved through a tunnel for `edge.limits.tunnel_idle_time`, or `idle_time` once one side had ended.
     TunnelIdleTime,
     /// A server broke a tunnel.
     ServerGone,
+    /// A file was sent whole: more parts of it were asked for than are sent.
+    RangeCount,
+    /// A file was sent as it is: enough was being compressed, or `edge.limits.compressed_bytes` was used up.
+    CompressBusy,
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = {
+    pub const ALL: [Self; 20] = {
         use Reason::*;
         [
             HeaderTime,
@@ -86,6 +90,8 @@ impl Reason {
             NoResources,
             TunnelIdleTime,
             ServerGone,
+            RangeCount,
+            CompressBusy,
         ]
     };
 
@@ -109,6 +115,8 @@ impl Reason {
             Self::NoResources => "no_resources",
             Self::TunnelIdleTime => "tunnel_idle_time",
             Self::ServerGone => "server_gone",
+            Self::RangeCount => "range_count",
+            Self::CompressBusy => "compress_busy",
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
 use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
 use crate::error::StartError;
+use crate::files::Forms;
 use crate::servers::{Pool, Registry, Server};
 use crate::snapshot::Snapshot;
 use crate::stats::*;
@@ -70,6 +71,7 @@ impl Edge {
             counters: (0..workers).map(|_| Arc::default()).collect(),
             open: AtomicUsize::new(0),
             https_port: addresses.https.map(|at| at.port()),
+            forms: Forms::default(),
         });
         let tls =
             tls::server_config(shared.clone()).map_err(|e| StartError::Thread(std::io::Error::other(e)))?;

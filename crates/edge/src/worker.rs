@@ -23,6 +23,7 @@ use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
 use crate::connection::{self, Scheme};
 use crate::counters::{Counters, Reason};
+use crate::files::Forms;
 use crate::snapshot::Snapshot;
 use crate::upstream::IdleServers;
 use crate::wire::Wire;
@@ -35,6 +36,8 @@ pub struct Shared {
     /// Client connections of all workers: touched when one opens or closes, never by a request.
     pub open: AtomicUsize,
     pub https_port: Option<u16>,
+    /// Compressed files, for blocking threads only.
+    pub forms: Forms,
 }
 
 /// How far an edge is on its way to the end.

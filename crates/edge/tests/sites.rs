@@ -1,16 +1,15 @@
-//! Sites: HTTPS by name, redirects, files, and the access log.
+//! Sites: HTTPS by name, redirects, and the access log.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod common;
 
 use std::io::{BufReader, Read, Write};
-use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use common::tls::Https;
 use common::*;
-use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink};
-use tiebeam_topology::{AccessLog, Route, Target};
+use tiebeam_edge::{Edge, Listeners, LogFile, LogSink};
+use tiebeam_topology::AccessLog;
 
 #[test]
 fn https_by_name() {
@@ -51,127 +50,6 @@ fn plain_http_is_sent_to_https() {
     assert_eq!(client.response(false).unwrap().status, 308);
     client.say("GET / HTTP/1.1\r\nHost: two.example\r\n\r\n");
     assert_eq!(client.response(false).unwrap().body, "secure");
-}
-
-fn files() -> (tempfile::TempDir, Config) {
-    let folder = tempfile::tempdir().unwrap();
-    let public = folder.path().join("public");
-    std::fs::create_dir_all(public.join("sub/.git")).unwrap();
-    std::fs::write(folder.path().join("secret"), "secret").unwrap();
-    std::fs::write(public.join("hello world.txt"), "0123456789").unwrap();
-    std::fs::write(public.join("sub/index.html"), "<p>index").unwrap();
-    std::fs::write(public.join(".env"), "secret").unwrap();
-    std::fs::write(public.join("sub/.git/config"), "secret").unwrap();
-    std::fs::write(public.join("large.bin"), vec![b'x'; 300_000]).unwrap();
-    symlink(folder.path().join("secret"), public.join("absolute")).unwrap();
-    symlink("../secret", public.join("out")).unwrap();
-    symlink("..", public.join("up")).unwrap();
-    symlink("hello world.txt", public.join("inside")).unwrap();
-    let mut config = config(&[]);
-    let route = Route { path: "/assets/".to_owned(), to: Target::Files(public) };
-    config.sites.values_mut().next().unwrap().routes = vec![route];
-    (folder, config)
-}
-
-#[test]
-fn files_and_no_way_out() {
-    let (_folder, config) = files();
-    let edge = start(config);
-    let mut client = Client::new(&edge);
-    for path in [
-        "../secret",
-        "%2e%2e/secret",
-        "..%2fsecret",
-        "sub/../../secret",
-        "absolute",
-        "out",
-        "up/secret",
-        ".env",
-        "sub/.git/config",
-        "%2eenv",
-        "/etc/passwd",
-        "%2fetc/passwd",
-        "nothing",
-        "a%00b",
-        "sub//index.html",
-        "hello%20world.txt/",
-        "..",
-        ".",
-        "sub/%2e",
-        "%c0%ae%c0%ae/secret",
-        "sub%5c..",
-    ] {
-        let response = client.get(&format!("/assets/{path}"));
-        assert_eq!(response.status, 404, "{path}");
-        assert!(!response.body.contains("secret"), "{path}");
-    }
-    assert_eq!(client.get("/assets/hello%20world.txt").body, "0123456789");
-    assert_eq!(client.get("/assets/inside?v=1").body, "0123456789");
-    assert_eq!(client.get("/assets/large.bin").body.len(), 300_000);
-    let index = client.get("/assets/sub/");
-    assert_eq!(
-        (&*index.body, field(&index.head, "content-type")),
-        ("<p>index", Some("text/html; charset=utf-8"))
-    );
-    let redirect = client.get("/assets/sub");
-    assert_eq!((redirect.status, field(&redirect.head, "location")), (301, Some("/assets/sub/")));
-    assert_eq!(client.get("/assets/").status, 404);
-    client.say("POST /assets/inside HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
-    let response = client.response(false).unwrap();
-    assert_eq!((response.status, field(&response.head, "allow")), (405, Some("GET, HEAD")));
-}
-
-#[test]
-fn a_redirect_to_a_folder_stays_here() {
-    let (_folder, mut config) = files();
-    config.sites.values_mut().next().unwrap().routes[0].path = "/".to_owned();
-    let edge = start(config);
-    for (path, location) in [("//sub", "/sub/"), ("/sub?next=//b", "/sub/?next=//b"), ("/sub", "/sub/")] {
-        let response = get(&edge, path);
-        assert_eq!((response.status, field(&response.head, "location")), (301, Some(location)), "{path}");
-        assert!(!response.body.contains("HTTPS"), "{}", response.body);
-    }
-}
-
-#[test]
-fn a_file_that_becomes_shorter_is_cut() {
-    let (folder, config) = files();
-    let large = folder.path().join("public/large.bin");
-    std::fs::write(&large, vec![b'x'; 64 << 20]).unwrap();
-    let edge = start(config);
-    let mut client = Client::new(&edge);
-    client.say("GET /assets/large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.0.get_ref().peek(&mut [0]).unwrap();
-    std::fs::File::options().write(true).open(&large).unwrap().set_len(0).unwrap();
-    assert!(client.response(false).is_none());
-    until("it is counted", || edge.stats().responses.cut == 1);
-    assert_eq!(edge.stats().refused["answer_cut"], 1);
-}
-
-#[test]
-fn files_by_condition_and_range() {
-    let (_folder, config) = files();
-    let edge = start(config);
-    let mut client = Client::new(&edge);
-    let path = "/assets/hello%20world.txt";
-    let whole = client.get(path);
-    let tag = field(&whole.head, "etag").unwrap();
-    let modified = field(&whole.head, "last-modified").unwrap();
-    let mut ask = |fields: &str, method: &str| {
-        client.say(&format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
-        client.response(method == "HEAD").unwrap()
-    };
-    assert_eq!(ask(&format!("If-None-Match: \"x\", W/{tag}\r\n"), "GET").status, 304);
-    assert_eq!(ask(&format!("If-Modified-Since: {modified}\r\n"), "GET").status, 304);
-    assert_eq!(ask("If-None-Match: \"x\"\r\n", "GET").status, 200);
-    let part = ask("Range: bytes=2-4\r\n", "GET");
-    assert_eq!((part.status, &*part.body), (206, "234"));
-    assert_eq!(field(&part.head, "content-range"), Some("bytes 2-4/10"));
-    assert_eq!(ask("Range: bytes=2-4\r\nIf-Range: \"old\"\r\n", "GET").status, 200);
-    let beyond = ask("Range: bytes=10-\r\n", "GET");
-    assert_eq!((beyond.status, field(&beyond.head, "content-range")), (416, Some("bytes */10")));
-    let head = ask("", "HEAD");
-    assert_eq!((head.status, field(&head.head, "content-length")), (200, Some("10")));
 }
 
 #[test]

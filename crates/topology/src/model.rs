@@ -96,6 +96,10 @@ pub struct EdgeLimits {
     pub connect_time: Duration,
     /// Until a server's first response byte, and between any two reads of a body.
     pub response_time: Duration,
+    /// A file of more bytes is never compressed while it is served; 0: none is.
+    pub compress_bytes: u64,
+    /// Memory for the compressed forms of files, bytes.
+    pub compressed_bytes: usize,
 }
 
 impl Default for EdgeLimits {
@@ -111,6 +115,8 @@ impl Default for EdgeLimits {
             connections: 20_000,
             connect_time: Duration::from_secs(2),
             response_time: Duration::from_secs(30),
+            compress_bytes: 2 << 20,
+            compressed_bytes: 32 << 20,
         }
     }
 }

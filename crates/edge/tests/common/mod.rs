@@ -185,6 +185,7 @@ pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Client {
@@ -204,7 +205,7 @@ impl Client {
         let head = read_head(&mut self.0)?;
         let body = read_body(&mut self.0, &head, to_head)?;
         let status = head[9..12].parse().unwrap();
-        Some(Response { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Response { status, head, body: String::from_utf8_lossy(&body).into_owned(), bytes: body })
     }
 
     pub fn get(&mut self, path: &str) -> Response {

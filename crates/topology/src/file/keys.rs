@@ -158,6 +158,8 @@ section!(
         limits::CONNECTIONS,
         limits::CONNECT_TIME,
         limits::RESPONSE_TIME,
+        limits::COMPRESS_BYTES,
+        limits::COMPRESSED_BYTES,
     ]
 );
 pub(crate) mod limits {
@@ -183,6 +185,10 @@ pub(crate) mod limits {
         CONNECT_TIME: Period = "connect_time", Default("'2s'"), ms(1, HOUR_MS);
         /// Until a server's first byte of a response, and between any two reads of a body
         RESPONSE_TIME: Period = "response_time", Default("'30s'"), ms(1, DAY_MS);
+        /// Bytes of a file that is compressed while it is served; larger ones are sent as they are; 0: all are
+        COMPRESS_BYTES: Count = "compress_bytes", Default("2097152"), Count(0..=16_777_216);
+        /// Bytes of memory for compressed files; without room in it a file is sent as it is
+        COMPRESSED_BYTES: Count = "compressed_bytes", Default("33554432"), Count(0..=1 << 40);
     }
 }
 

@@ -244,6 +244,8 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         connections: size(bounds.get(&keys::limits::CONNECTIONS).value),
         connect_time: bounds.get(&keys::limits::CONNECT_TIME).value,
         response_time: bounds.get(&keys::limits::RESPONSE_TIME).value,
+        compress_bytes: bounds.get(&keys::limits::COMPRESS_BYTES).value,
+        compressed_bytes: size(bounds.get(&keys::limits::COMPRESSED_BYTES).value),
     };
     Edge {
         written,
