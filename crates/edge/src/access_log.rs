@@ -202,7 +202,11 @@ fn common(out: &mut String, now: jiff::Timestamp, line: &Line<'_>) {
         escape(out, line.method);
         out.push(' ');
         escape(out, line.path);
-        out.push_str(if version == Version::Http11 { " HTTP/1.1" } else { " HTTP/1.0" });
+        out.push_str(match version {
+            Version::Http10 => " HTTP/1.0",
+            Version::Http11 => " HTTP/1.1",
+            Version::Http2 => " HTTP/2.0",
+        });
     } else {
         out.push('-');
     }

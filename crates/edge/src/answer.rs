@@ -197,7 +197,7 @@ impl Request {
         match (keeps, self.version) {
             (false, _) => "Connection: close\r\n",
             (true, crate::codec::Version::Http10) => "Connection: keep-alive\r\n",
-            (true, crate::codec::Version::Http11) => "",
+            (true, crate::codec::Version::Http11 | crate::codec::Version::Http2) => "",
         }
     }
 }

@@ -162,6 +162,9 @@ impl<'c, S: Io> Attempt<'c, S> {
         if let Err(lost) = self.poll_up(cx) {
             return Poll::Ready(Err(lost));
         }
+        if self.connection.io.poll_gone(cx) {
+            return Poll::Ready(Err(Lost::Unanswered(Reason::ClientGone)));
+        }
         loop {
             if !self.down.out.is_out() {
                 let io = &mut self.connection.io;
@@ -218,9 +221,11 @@ impl<'c, S: Io> Attempt<'c, S> {
         if head.is_switch() && !self.is_up_done {
             return Err(Fault::Switched);
         }
-        let is_modern = self.request.version == Version::Http11;
+        let version = self.request.version;
+        let is_modern = version != Version::Http10;
         let framing = match head.body {
-            BodyLength::Chunked | BodyLength::UntilClose if is_modern => BodyLength::Chunked,
+            BodyLength::Chunked | BodyLength::UntilClose if version == Version::Http11 => BodyLength::Chunked,
+            // A stream of HTTP/2 ends by itself, a connection of HTTP/1.0 by being closed.
             BodyLength::Chunked => BodyLength::UntilClose,
             other => other,
         };
@@ -273,6 +278,9 @@ impl<'c, S: Io> Attempt<'c, S> {
                 self.is_up_broken = true;
             }
             let Connection { io, .. } = &mut *self.connection;
+            if io.poll_gone(cx) {
+                return Poll::Ready(Err(Reason::ClientGone));
+            }
             match self.down.poll(cx, &mut self.server, &mut self.buffer, io) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(PumpError::Write)) => return Poll::Ready(Err(Reason::ClientGone)),

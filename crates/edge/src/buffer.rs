@@ -23,6 +23,14 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// The memory with what was read into it.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = self.bytes;
+        bytes.truncate(self.end);
+        bytes.drain(..self.start);
+        bytes
+    }
+
     pub fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }

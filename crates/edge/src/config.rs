@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, HostPattern, NodeName, PoolName, Route};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Route};
 
 /// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
 /// requests finish under the one they began with.
@@ -20,6 +20,7 @@ pub struct Config {
     /// The node this edge runs on: named in the access log.
     pub node: NodeName,
     pub limits: EdgeLimits,
+    pub http2: Http2,
     pub access_log: AccessLog,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
     pub pools: BTreeMap<PoolName, PoolConfig>,

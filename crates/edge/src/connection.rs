@@ -50,11 +50,25 @@ pub struct Connection<S> {
     pub io: S,
     pub buffer: Buffer,
     pub timer: Timer,
+    pub client: Client,
+}
+
+/// Who is at the other end, and how it came here.
+#[derive(Clone)]
+pub struct Client {
+    pub address: IpAddr,
+    /// The same as text.
+    text: Rc<str>,
     pub scheme: Scheme,
-    client: IpAddr,
-    client_text: Box<str>,
     /// The name asked for by SNI.
-    name: Option<Box<str>>,
+    name: Option<Rc<str>>,
+}
+
+impl Client {
+    pub fn new(peer: SocketAddr, scheme: Scheme, name: Option<&str>) -> Self {
+        let address = peer.ip().to_canonical();
+        Self { address, text: address.to_string().into(), scheme, name: name.map(Rc::from) }
+    }
 }
 
 /// A request that passed the parser: what is needed of it after its bytes are gone.
@@ -94,19 +108,10 @@ enum Next {
     Cut,
 }
 
-/// Serves a connection until either side ends it.
-pub async fn serve<S: Io>(
-    worker: Rc<Worker>,
-    io: S,
-    peer: SocketAddr,
-    scheme: Scheme,
-    name: Option<Box<str>>,
-) {
-    let client = peer.ip().to_canonical();
+/// Serves a connection until either side ends it. `buffer` holds what was read of it before.
+pub async fn serve<S: Io>(worker: Rc<Worker>, io: S, client: Client, buffer: Buffer) {
     let timer = worker.clock.timer();
-    let client_text = client.to_string().into();
-    let mut connection =
-        Connection { worker, io, buffer: Buffer::default(), timer, scheme, client, client_text, name };
+    let mut connection = Connection { worker, io, buffer, timer, client };
     let end = loop {
         let next = connection.next().await;
         // Boxed, so that an idle connection is small: the future of a request is many times the size.
@@ -191,15 +196,27 @@ impl<S: Io> Connection<S> {
 
     /// One look at the buffer: a whole head becomes a request, its bytes are consumed.
     fn parse(&mut self) -> Result<Option<Request>, Fault> {
+        let Some((request, len)) = self.read_head(self.buffer.data())? else { return Ok(None) };
+        self.buffer.consume(len);
+        Ok(Some(request))
+    }
+
+    /// The request whose head `data` begins with, and the length of that; `None`: it is not whole.
+    pub fn read_head(&self, data: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
         let view = self.worker.view();
         let mut head = self.worker.request.borrow_mut();
-        let data = self.buffer.data();
         let Progress::Done { len } = head.parse(data, &view.head_limits)? else { return Ok(None) };
+        if S::IS_HTTP2 {
+            head.version = Version::Http2;
+        }
         let is_too_long = matches!(head.body, BodyLength::Length(n) if n > view.limits.body_bytes);
         let id = self.worker.request_id();
         let mut text = self.worker.buffers.text();
-        let from =
-            Forwarding { client: &self.client_text, scheme: self.scheme.as_str(), request_id: id.as_str() };
+        let from = Forwarding {
+            client: &self.client.text,
+            scheme: self.client.scheme.as_str(),
+            request_id: id.as_str(),
+        };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
         let (to, hsts) = match is_too_long {
@@ -220,26 +237,25 @@ impl<S: Io> Connection<S> {
             view,
             started: Instant::now(),
         };
-        drop(head);
-        self.buffer.consume(len);
         self.worker.counters.from_clients.add(len as u64);
-        Ok(Some(request))
+        Ok(Some((request, len)))
     }
 
     fn destination(&self, view: &Snapshot, host: &[u8], path: &[u8]) -> (Destination, bool) {
         let Some(index) = view.site(host) else { return (Destination::Misdirected, false) };
-        let asked = self.name.as_ref().map(|name| view.site(name.as_bytes()));
-        if self.scheme == Scheme::Https && asked.is_some_and(|asked| asked != Some(index)) {
+        let scheme = self.client.scheme;
+        let asked = self.client.name.as_ref().map(|name| view.site(name.as_bytes()));
+        if scheme == Scheme::Https && asked.is_some_and(|asked| asked != Some(index)) {
             return (Destination::Misdirected, false);
         }
         let site = view.site_at(index);
         let has_https = site.tls.is_some() && self.worker.shared.https_port.is_some();
-        if self.scheme == Scheme::Http && site.redirect && has_https {
+        if scheme == Scheme::Http && site.redirect && has_https {
             // HTTP/1.0 without a host: there is no name to be sent to.
             let to = if host.is_empty() { Destination::Misdirected } else { Destination::Redirect };
             return (to, false);
         }
-        let hsts = site.hsts && self.scheme == Scheme::Https;
+        let hsts = site.hsts && scheme == Scheme::Https;
         match site.route(path) {
             Some(to) => (Destination::Route(to.clone()), hsts),
             // `OPTIONS *` is about the server: whoever answers for `/` answers it.
@@ -250,7 +266,8 @@ impl<S: Io> Connection<S> {
         }
     }
 
-    async fn answer(&mut self, mut request: Box<Request>) -> End {
+    /// Answers it in any case, and says what becomes of the connection.
+    pub async fn answer(&mut self, mut request: Box<Request>) -> End {
         let worker = self.worker.clone();
         worker.counters.requests.add(1);
         worker.counters.in_flight.add(1);
@@ -290,8 +307,8 @@ impl<S: Io> Connection<S> {
     fn line<'a>(&'a self, request: &'a Request, answered: &'a Answered<'_>, took: Duration) -> Line<'a> {
         Line {
             id: request.id.as_str(),
-            client: self.client,
-            scheme: self.scheme.as_str(),
+            client: self.client.address,
+            scheme: self.client.scheme.as_str(),
             method: request.spans.method.of(&request.head),
             host: request.spans.host.of(&request.head),
             path: request.spans.path.of(&request.head),
@@ -309,7 +326,7 @@ impl<S: Io> Connection<S> {
     }
 
     /// Answers what is no request; nothing after it is read as one.
-    async fn refuse(&mut self, status: u16, why: &'static str, fault: Option<Fault>) -> End {
+    pub async fn refuse(&mut self, status: u16, why: &'static str, fault: Option<Fault>) -> End {
         let worker = self.worker.clone();
         match fault {
             Some(fault) => worker.counters.fault(fault),
@@ -323,8 +340,11 @@ impl<S: Io> Connection<S> {
             Err(_) => End::Reset,
         };
         worker.counters.told(status);
-        let line =
-            Line { status, why: Some(why), ..Line::refused(id.as_str(), self.client, self.scheme.as_str()) };
+        let line = Line {
+            status,
+            why: Some(why),
+            ..Line::refused(id.as_str(), self.client.address, self.client.scheme.as_str())
+        };
         worker.log.write(&worker.view(), &worker.counters, &line);
         end
     }
@@ -360,26 +380,30 @@ impl<S: Io> Connection<S> {
             self.worker.buffers.reclaim(&mut self.buffer);
             return;
         }
-        // Closing with unread bytes would reset the connection and could take the answer back.
-        let Self { worker, io, buffer, timer, .. } = &mut self;
-        worker.buffers.lend(buffer);
-        let _ = timer
-            .within(LINGER_TIME, async {
-                io.shutdown().await?;
-                let mut left = LINGER_BYTES;
-                loop {
-                    let unread = buffer.data().len();
-                    buffer.consume(unread);
-                    let count = poll_fn(|cx| buffer.poll_read(cx, io)).await?;
-                    if count == 0 || count > left {
-                        return Ok::<(), io::Error>(());
-                    }
-                    left -= count;
-                }
-            })
-            .await;
-        worker.buffers.reclaim(buffer);
+        linger(&self.worker, &mut self.io, &self.timer, self.buffer).await;
     }
+}
+
+/// Closes a connection whose client may still be sending: closing with unread bytes would reset it, and could take back
+/// what was said last.
+pub async fn linger<S: Io>(worker: &Worker, io: &mut S, timer: &Timer, mut buffer: Buffer) {
+    worker.buffers.lend(&mut buffer);
+    let _ = timer
+        .within(LINGER_TIME, async {
+            io.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            loop {
+                let unread = buffer.data().len();
+                buffer.consume(unread);
+                let count = poll_fn(|cx| buffer.poll_read(cx, io)).await?;
+                if count == 0 || count > left {
+                    return Ok::<(), io::Error>(());
+                }
+                left -= count;
+            }
+        })
+        .await;
+    worker.buffers.reclaim(&mut buffer);
 }
 
 #[cfg(test)]
@@ -388,7 +412,7 @@ mod tests {
     use crate::wire::Wire;
 
     /// Of the future that a call would give.
-    fn future_bytes<F>(_: impl Fn(Rc<Worker>, Wire, SocketAddr, Scheme, Option<Box<str>>) -> F) -> usize {
+    fn future_bytes<F>(_: impl Fn(Rc<Worker>, Wire, Client, Buffer) -> F) -> usize {
         size_of::<F>()
     }
 

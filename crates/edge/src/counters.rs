@@ -66,10 +66,12 @@ pub enum Reason {
     RangeCount,
     /// A file was sent as it is: enough was being compressed, or `edge.limits.compressed_bytes` was used up.
     CompressBusy,
+    /// A client of HTTP/2 asked and took back too often; its connection was closed.
+    ResetFlood,
 }
 
 impl Reason {
-    pub const ALL: [Self; 20] = {
+    pub const ALL: [Self; 21] = {
         use Reason::*;
         [
             HeaderTime,
@@ -92,6 +94,7 @@ impl Reason {
             ServerGone,
             RangeCount,
             CompressBusy,
+            ResetFlood,
         ]
     };
 
@@ -117,6 +120,7 @@ impl Reason {
             Self::ServerGone => "server_gone",
             Self::RangeCount => "range_count",
             Self::CompressBusy => "compress_busy",
+            Self::ResetFlood => "reset_flood",
         }
     }
 }
@@ -135,6 +139,9 @@ pub struct Counters {
     pub paused_at_bound: Count,
     pub paused_without_descriptors: Count,
     pub tls_handshakes_failed: Count,
+    pub http2_connections: Count,
+    /// Connections of HTTP/2 that ended because of what the client sent.
+    pub http2_errors: Count,
     pub requests: Count,
     pub in_flight: Count,
     /// Open now, and ever.

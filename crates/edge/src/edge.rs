@@ -137,6 +137,8 @@ impl Edge {
                 paused_at_bound: sum(&|w| w.paused_at_bound.get()),
                 paused_without_descriptors: sum(&|w| w.paused_without_descriptors.get()),
                 tls_handshakes_failed: sum(&|w| w.tls_handshakes_failed.get()),
+                http2: sum(&|w| w.http2_connections.get()),
+                http2_errors: sum(&|w| w.http2_errors.get()),
             },
             requests: sum(&|w| w.requests.get()),
             in_flight: sum(&|w| w.in_flight.get()),

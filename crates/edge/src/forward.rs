@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::answer::{self, Answered, End};
 use crate::attempt::{Attempt, Lost};
-use crate::codec::{BodyDecoder, BodyLength, Fault};
+use crate::codec::{BodyDecoder, BodyLength, Fault, Version};
 use crate::connection::{Connection, Request};
 use crate::counters::{Reason, ServerCounters};
 use crate::exchange::Pump;
@@ -33,7 +33,11 @@ pub async fn forward<'p, S: Io>(
     let head = std::mem::take(&mut request.head);
     let mut up = Pump::new(
         head,
-        BodyDecoder::new(request.body),
+        BodyDecoder::new(match request.body {
+            // A stream of HTTP/2 ends by itself.
+            BodyLength::Chunked if request.version == Version::Http2 => BodyLength::UntilClose,
+            framed => framed,
+        }),
         request.body == BodyLength::Chunked,
         limits.body_bytes,
     );

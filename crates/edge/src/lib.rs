@@ -19,6 +19,7 @@ mod error;
 mod exchange;
 mod files;
 mod forward;
+mod h2;
 mod health;
 mod listen;
 mod log_file;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, NodeName, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Target};
 
 use crate::codec::HeadLimits;
 use crate::config::Config;
@@ -16,6 +16,7 @@ pub struct Snapshot {
     pub node: NodeName,
     pub limits: EdgeLimits,
     pub head_limits: HeadLimits,
+    pub http2: Http2,
     pub access_log: AccessLog,
     pub pools: Vec<Arc<Pool>>,
     sites: Vec<Site>,
@@ -58,6 +59,7 @@ impl Snapshot {
                 line_bytes: config.limits.request_line_bytes,
             },
             limits: config.limits,
+            http2: config.http2,
             access_log: config.access_log,
             pools,
             sites: Vec::new(),

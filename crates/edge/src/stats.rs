@@ -50,6 +50,10 @@ pub struct ConnectionStats {
     /// Pauses of accepting because the process had no file descriptor left.
     pub paused_without_descriptors: u64,
     pub tls_handshakes_failed: u64,
+    /// Of `accepted`, those that spoke HTTP/2.
+    pub http2: u64,
+    /// Connections of HTTP/2 that ended because of what the client sent.
+    pub http2_errors: u64,
 }
 
 /// WebSockets, which have no end of their own.

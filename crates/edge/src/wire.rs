@@ -15,6 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 /// A client's byte stream, plain or within TLS.
 pub trait Io: AsyncRead + AsyncWrite + Unpin {
+    /// One stream of HTTP/2, which says itself where bodies end; not a connection of HTTP/1.
+    const IS_HTTP2: bool = false;
+
     /// Bytes that the socket took so far, those of TLS included: it grows as long as the client reads.
     fn taken(&self) -> u64;
 
@@ -23,6 +26,12 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin {
 
     /// The next close is a reset: the client must not take what it got for whole.
     fn reset(&self);
+
+    /// Does the client want no answer any more? If not, the task is woken when that is so. HTTP/1 cannot say it: a client
+    /// that closes its side may still read.
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> bool {
+        false
+    }
 }
 
 /// As on x86, Arm and RISC-V.

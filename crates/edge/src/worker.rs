@@ -13,18 +13,21 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use tiebeam_topology::Http2;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Log;
-use crate::buffer::Buffers;
+use crate::buffer::{Buffer, Buffers};
 use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
-use crate::connection::{self, Scheme};
+use crate::connection::{self, Client, Scheme};
 use crate::counters::{Counters, Reason};
 use crate::files::Forms;
+use crate::h2;
+use crate::h2::prior;
 use crate::snapshot::Snapshot;
+use crate::tls::{self, Tls};
 use crate::upstream::IdleServers;
 use crate::wire::Wire;
 
@@ -81,7 +84,7 @@ impl Deref for View {
 /// An own listener of this worker.
 pub struct Listener {
     pub socket: std::net::TcpListener,
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Tls>,
 }
 
 /// How long accepting pauses at the bound of connections before it looks again.
@@ -209,7 +212,7 @@ impl Worker {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, "a listener could not be registered with epoll"),
         };
-        let tls = listener.tls.map(TlsAcceptor::from);
+        let tls = listener.tls;
         let mut pause = DESCRIPTOR_PAUSE;
         while !self.draining.get() {
             let accepted = tokio::select! {
@@ -241,7 +244,7 @@ impl Worker {
         }
     }
 
-    fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<TlsAcceptor>) {
+    fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<Tls>) {
         // Fails only on a connection that is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
         let stream = Wire::new(stream);
@@ -250,18 +253,28 @@ impl Worker {
         // Two tasks of their own, because an idle one holds the size of the larger.
         match tls {
             None => tokio::task::spawn_local(async move {
-                connection::serve(worker, stream, peer, Scheme::Http, None).await;
+                let client = Client::new(peer, Scheme::Http, None);
+                match worker.view().http2 {
+                    Http2::PriorKnowledge => prior::serve(worker, stream, client).await,
+                    _ => connection::serve(worker, stream, client, Buffer::default()).await,
+                }
                 drop(guard);
             }),
             Some(tls) => tokio::task::spawn_local(async move {
                 let timer = worker.clock.timer();
                 let header_time = worker.view().limits.header_time;
+                let tls = tls.acceptor(worker.view().http2);
                 let handshake = Box::pin(timer.within(header_time, tls.accept(stream))).await;
                 drop(timer);
                 match handshake {
                     Ok(Ok(stream)) => {
-                        let name = stream.get_ref().1.server_name().map(Box::from);
-                        connection::serve(worker, stream, peer, Scheme::Https, name).await;
+                        let session = stream.get_ref().1;
+                        let client = Client::new(peer, Scheme::Https, session.server_name());
+                        if session.alpn_protocol() == Some(tls::HTTP2) {
+                            h2::serve(worker, stream, client).await;
+                        } else {
+                            connection::serve(worker, stream, client, Buffer::default()).await;
+                        }
                     }
                     _ => worker.counters.tls_handshakes_failed.add(1),
                 }

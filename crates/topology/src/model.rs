@@ -54,8 +54,20 @@ pub struct Edge {
     pub https: Option<NonZeroU16>,
     /// `None`: one a core.
     pub workers: Option<NonZeroUsize>,
+    pub http2: Http2,
     pub access_log: AccessLog,
     pub limits: EdgeLimits,
+}
+
+/// Whether clients may speak HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Http2 {
+    /// Over HTTPS, if they ask for it by ALPN.
+    On,
+    /// The same, and over HTTP if they begin with it (RFC 9113 section 3.3).
+    PriorKnowledge,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,6 +104,8 @@ pub struct EdgeLimits {
     pub body_bytes: u64,
     /// Client connections of one edge. At the bound, accepts pause.
     pub connections: usize,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: usize,
     /// Until a server has accepted a connection.
     pub connect_time: Duration,
     /// Until a server's first response byte, and between any two reads of a body.
@@ -113,6 +127,7 @@ impl Default for EdgeLimits {
             tunnel_idle_time: Duration::from_secs(3600),
             body_bytes: 1 << 30,
             connections: 20_000,
+            streams: 100,
             connect_time: Duration::from_secs(2),
             response_time: Duration::from_secs(30),
             compress_bytes: 2 << 20,

@@ -92,7 +92,7 @@ pub enum FirstLine {
 /// Options that `Connection` may list, in all its fields: each field of a head is compared with each of them.
 const CONNECTION_OPTIONS: usize = 32;
 /// Heads with up to this many fields are parsed without allocating.
-const FIELDS_ON_STACK: usize = 128;
+const FIELDS_ON_STACK: usize = 160;
 
 impl Fields {
     /// Parses the fields of the message that starts at `from` with a line that has been checked. Returns where its
@@ -230,7 +230,7 @@ impl Fields {
 
     /// May the connection carry another message?
     pub fn persists(&self, version: Version) -> bool {
-        !self.close && (version == Version::Http11 || self.keep_alive)
+        !self.close && (version != Version::Http10 || self.keep_alive)
     }
 
     /// Did `Connection` name this field? Those the edge relies on are not [`Known::Other`] and never dropped so.

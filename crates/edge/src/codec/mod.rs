@@ -48,9 +48,13 @@ impl Span {
         Self::new(start, start + part.len())
     }
 
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
     /// The bytes; empty if `buffer` is not the one that was parsed.
     pub fn of(self, buffer: &[u8]) -> &[u8] {
-        buffer.get(self.start as usize..self.end as usize).unwrap_or(&[])
+        buffer.get(self.range()).unwrap_or(&[])
     }
 }
 
@@ -59,6 +63,8 @@ pub enum Version {
     Http10,
     #[default]
     Http11,
+    /// Of streams whose heads were translated; no head says so itself.
+    Http2,
 }
 
 /// How the length of a body is known (RFC 9112, section 6.3).

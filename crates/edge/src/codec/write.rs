@@ -75,6 +75,7 @@ pub fn write_request(
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Forwarded-For: ",
         Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Forwarded-For: ",
+        Version::Http2 => b"Via: 2.0 tiebeam\r\nX-Forwarded-For: ",
     });
     out.extend_from_slice(from.client.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
@@ -161,6 +162,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     out.extend_from_slice(match head.version {
         Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Request-Id: ",
         Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Request-Id: ",
+        Version::Http2 => b"Via: 2.0 tiebeam\r\nX-Request-Id: ",
     });
     out.extend_from_slice(extras.request_id.as_bytes());
     out.extend_from_slice(match (extras.say_close && !head.is_switch(), extras.say_keep_alive) {

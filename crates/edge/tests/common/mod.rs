@@ -1,6 +1,7 @@
 //! Clients, servers and configurations for tests over real sockets.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each file uses a part of it")]
 
+pub mod http2;
 pub mod tls;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Route, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Route, Target};
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
 pub fn loopback() -> SocketAddr {
@@ -163,6 +164,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
     Config {
         node: "a".parse().unwrap(),
         limits: limits(),
+        http2: Http2::On,
         access_log: AccessLog::Json,
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),
         pools: BTreeMap::from([("web".parse().unwrap(), pool)]),

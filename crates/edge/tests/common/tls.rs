@@ -1,7 +1,7 @@
 //! An edge that speaks HTTPS, and clients that speak it, too.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,13 @@ impl Https {
         let stream: TcpStream = socket.into();
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(StreamOwned::new(connection, stream))
+    }
+
+    /// What a client of HTTP/2 needs to connect: the address, and a configuration that asks for it by ALPN.
+    pub fn http2(&self) -> (SocketAddr, rustls::ClientConfig) {
+        let mut roots = rustls::ClientConfig::clone(&self.roots);
+        roots.alpn_protocols = vec![b"h2".to_vec()];
+        (self.edge.addresses().https.unwrap(), roots)
     }
 
     /// Everything that one request is answered with.

@@ -40,6 +40,9 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
         own.push(Extra::counter("edge_tunnels_opened", "WebSockets that were opened", s.tunnels.opened));
         let help = "Handshakes that failed";
         own.push(Extra::counter("edge_tls_handshakes_failed", help, s.connections.tls_handshakes_failed));
+        let help = "Connections of HTTP/2, and those that ended because of what the client sent";
+        let http2 = [("connections", s.connections.http2), ("errors", s.connections.http2_errors)];
+        own.push(Extra::counters("edge_http2", help, "what", http2));
         let help = "Lines of the access log that were dropped because its writer was behind, or lost because its disk failed";
         own.push(Extra::counter("edge_log_lines_dropped", help, s.log_lines_dropped));
     }

@@ -13,7 +13,7 @@ use tiebeam_edge::{
     Config, Edge, Listeners, LogFile, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig,
 };
 use tiebeam_ledger::Store;
-use tiebeam_topology::{AccessLog, HostPattern, Https, Members};
+use tiebeam_topology::{AccessLog, HostPattern, Http2, Https, Members};
 use tiebeam_watch::Level;
 use tokio::task::JoinHandle;
 
@@ -138,6 +138,7 @@ fn config(
     Config {
         node: here.name.clone(),
         limits: file.map(|f| f.limits.clone()).unwrap_or_default(),
+        http2: file.map_or(Http2::On, |f| f.http2),
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
         sites: sites.collect(),
         pools: pools.collect(),

@@ -52,6 +52,7 @@ fn edge(file: &File) -> Edge {
         http: file.edge.http.value,
         https: file.https_port(),
         workers: file.edge.workers,
+        http2: file.edge.http2,
         access_log: file.edge.access_log,
         limits: file.edge.limits.clone(),
     }

@@ -11,7 +11,7 @@ use super::kind::{
 };
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, NodeName, PoolName, Reads, Role,
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, Http2, NodeName, PoolName, Reads, Role,
 };
 
 use Need::{Default, Optional, Required};
@@ -121,7 +121,7 @@ section!(
     EDGE,
     "[edge]",
     "How the nodes with the role `edge` listen for clients.",
-    [edge::MODE, edge::HTTP, edge::HTTPS, edge::WORKERS, edge::ACCESS_LOG, edge::LIMITS,]
+    [edge::MODE, edge::HTTP, edge::HTTPS, edge::WORKERS, edge::HTTP2, edge::ACCESS_LOG, edge::LIMITS,]
 );
 pub(crate) mod edge {
     use super::*;
@@ -135,6 +135,9 @@ pub(crate) mod edge {
         HTTPS: PortOrOff = "https", Optional("443 if a site has `https`, else none"), PortOrOff;
         /// Threads that serve; 0: one a core
         WORKERS: Count = "workers", Default("0"), Count(0..=1024);
+        /// Whether clients may speak HTTP/2: over HTTPS if they ask for it; also over HTTP, to those that begin with it; never
+        HTTP2: Choices<Http2> = "http2", Default("'on'"),
+            Choices(&[("on", Http2::On), ("prior-knowledge", Http2::PriorKnowledge), ("off", Http2::Off)]);
         /// How a request is written to the log
         ACCESS_LOG: Choices<AccessLog> = "access_log", Default("'json'"),
             Choices(&[("json", AccessLog::Json), ("common", AccessLog::Common), ("off", AccessLog::Off)]);
@@ -156,6 +159,7 @@ section!(
         limits::TUNNEL_IDLE_TIME,
         limits::BODY_BYTES,
         limits::CONNECTIONS,
+        limits::STREAMS,
         limits::CONNECT_TIME,
         limits::RESPONSE_TIME,
         limits::COMPRESS_BYTES,
@@ -181,6 +185,8 @@ pub(crate) mod limits {
         BODY_BYTES: Count = "body_bytes", Default("1073741824"), Count(0..=1 << 50);
         /// Client connections of one edge; at the bound, new ones wait in the kernel
         CONNECTIONS: Count = "connections", Default("20000"), Count(1..=1_000_000);
+        /// Requests at once on one connection of HTTP/2; more are refused there
+        STREAMS: Count = "streams", Default("100"), Count(1..=10_000);
         /// Until a server has accepted a connection
         CONNECT_TIME: Period = "connect_time", Default("'2s'"), ms(1, HOUR_MS);
         /// Until a server's first byte of a response, and between any two reads of a body

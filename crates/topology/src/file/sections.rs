@@ -15,8 +15,8 @@ use super::kind::{Count, ListenAt, Named};
 use super::reader::{Key, Located, Reader, WordOrTable};
 use crate::problem::{Findings, quoted};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, HostPattern, NodeName,
-    PoolName, Reads, Role,
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, HostPattern, Http2,
+    NodeName, PoolName, Reads, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -57,6 +57,7 @@ pub(crate) struct Edge {
     /// `None`: not written.
     pub https: Option<Located<Option<NonZeroU16>>>,
     pub workers: Option<NonZeroUsize>,
+    pub http2: Http2,
     pub access_log: AccessLog,
     pub limits: EdgeLimits,
     pub header_bytes: Located<u64>,
@@ -242,6 +243,7 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         tunnel_idle_time: bounds.get(&keys::limits::TUNNEL_IDLE_TIME).value,
         body_bytes: bounds.get(&keys::limits::BODY_BYTES).value,
         connections: size(bounds.get(&keys::limits::CONNECTIONS).value),
+        streams: size(bounds.get(&keys::limits::STREAMS).value),
         connect_time: bounds.get(&keys::limits::CONNECT_TIME).value,
         response_time: bounds.get(&keys::limits::RESPONSE_TIME).value,
         compress_bytes: bounds.get(&keys::limits::COMPRESS_BYTES).value,
@@ -253,6 +255,7 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         http: reader.get(&keys::edge::HTTP),
         https: reader.find(&keys::edge::HTTPS),
         workers: workers(reader, &keys::edge::WORKERS),
+        http2: reader.get(&keys::edge::HTTP2).value,
         access_log: reader.get(&keys::edge::ACCESS_LOG).value,
         limits,
         header_bytes,

@@ -1,0 +1,220 @@
+//! HTTP/2 toward clients (RFC 9113): frames, streams and their windows are `h2`'s, everything else is as in HTTP/1.1.
+//!
+//! Each stream is a request of its own, on a task of its own; what it says comes from [`translate`], and where its
+//! answer goes is a [`stream::Stream`]. This file drives the connection: it accepts streams, counts what is done to it,
+//! and ends it.
+
+mod lent;
+pub mod prior;
+mod stream;
+mod translate;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request};
+
+use self::lent::Lent;
+use self::stream::Stream;
+use crate::answer::End;
+use crate::buffer::Buffer;
+use crate::clock::Timer;
+use crate::codec::{Asked, BodyLength, Fault};
+use crate::connection::{self, Client, Connection};
+use crate::counters::Reason as Why;
+use crate::wire::Io;
+use crate::worker::Worker;
+
+/// What a client may send of one body, and of all together, before the edge has passed it on, bytes.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Of one answer, what waits for the client's window or socket, bytes.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// The client's dynamic table for fields, bytes: the default of RFC 7541.
+const HEADER_TABLE_BYTES: u32 = 4096;
+/// How long a client that was told to go may take to say that it has heard it.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// Streams that a client may reset before they are answered, above half of all: more is an attack (CVE-2023-44487).
+const RESETS_MAX: u64 = 100;
+/// Streams that are reset for what they say, until the whole connection is.
+const MALFORMED_MAX: usize = 100;
+
+type Http2<S> = h2::server::Connection<Lent<S>, Bytes>;
+
+/// Serves a connection until either side ends it.
+pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
+    let timer = worker.clock.timer();
+    let limits = worker.view();
+    let io = Rc::new(RefCell::new(io));
+    let handshake = Box::pin(builder(&limits).handshake(Lent(io.clone())));
+    let header_time = limits.limits.header_time;
+    drop(limits);
+    worker.counters.http2_connections.add(1);
+    let http2 = match timer.within(header_time, handshake).await {
+        Ok(Ok(http2)) => http2,
+        Ok(Err(_)) => return worker.counters.http2_errors.add(1),
+        Err(_) => return worker.counters.reason(Why::HeaderTime),
+    };
+    let tally = Rc::default();
+    let mut driver = Driver { worker, http2, client, timer, tally, is_ending: false };
+    Box::pin(driver.run()).await;
+    let Driver { worker, http2, timer, .. } = driver;
+    drop(http2);
+    // Nobody else holds it now.
+    if let Some(mut io) = Rc::into_inner(io).map(RefCell::into_inner) {
+        Box::pin(connection::linger(&worker, &mut io, &timer, Buffer::default())).await;
+    }
+}
+
+fn builder(view: &crate::snapshot::Snapshot) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .header_table_size(HEADER_TABLE_BYTES)
+        .max_header_list_size(u32::try_from(view.limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(u32::try_from(view.limits.streams).unwrap_or(u32::MAX))
+        .max_local_error_reset_streams(Some(MALFORMED_MAX));
+    builder
+}
+
+/// What became of a connection's streams.
+#[derive(Default)]
+struct Tally {
+    running: Cell<usize>,
+    resets: Cell<u64>,
+}
+
+struct Driver<S: Io> {
+    worker: Rc<Worker>,
+    http2: Http2<S>,
+    client: Client,
+    timer: Timer,
+    tally: Rc<Tally>,
+    /// GOAWAY was sent: no new streams.
+    is_ending: bool,
+}
+
+impl<S: Io + 'static> Driver<S> {
+    async fn run(&mut self) {
+        let mut accepted = 0;
+        self.rest();
+        while let Some((request, answer)) = poll_fn(|cx| self.poll_accept(cx)).await {
+            accepted += 1;
+            if self.tally.resets.get() > RESETS_MAX + accepted / 2 {
+                self.worker.counters.reason(Why::ResetFlood);
+                self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            let running = Running::new(&self.tally);
+            let (worker, client) = (self.worker.clone(), self.client.clone());
+            tokio::task::spawn_local(async move {
+                answer_stream(worker, client, request, answer, &running.0).await;
+            });
+        }
+    }
+
+    /// The next stream; `None` when the connection has ended or its time is up.
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
+        loop {
+            match self.http2.poll_accept(cx) {
+                Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(client = %self.client.address, %error, "HTTP/2 ended");
+                    self.worker.counters.http2_errors.add(1);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+            if self.tally.running.get() > 0 {
+                // Each stream has its own bounds; the connection's begins when the last has ended.
+                self.rest();
+            }
+            let is_expired = self.timer.poll_expired(cx);
+            if self.worker.clock.is_over() || is_expired && self.is_ending {
+                return Poll::Ready(None);
+            }
+            let is_draining = self.worker.draining.get();
+            if self.is_ending || !(is_expired || is_draining) {
+                return Poll::Pending;
+            }
+            if !is_draining {
+                self.worker.counters.reason(Why::IdleTime);
+            }
+            self.is_ending = true;
+            self.http2.graceful_shutdown();
+            self.rest();
+        }
+    }
+
+    /// Begins the time that the connection may stay without a stream.
+    fn rest(&self) {
+        let idle_time = self.worker.view().limits.idle_time;
+        self.timer.arm(if self.is_ending { FAREWELL_TIME.min(idle_time) } else { idle_time });
+    }
+}
+
+/// Counts a stream as running while its task lives.
+struct Running(Rc<Tally>);
+
+impl Running {
+    fn new(tally: &Rc<Tally>) -> Self {
+        tally.running.set(tally.running.get() + 1);
+        Self(tally.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+    }
+}
+
+async fn answer_stream(
+    worker: Rc<Worker>,
+    client: Client,
+    request: Request<RecvStream>,
+    answer: SendResponse<Bytes>,
+    tally: &Tally,
+) {
+    let (parts, body) = request.into_parts();
+    let mut text = worker.buffers.text();
+    let judged = translate::write_request(&mut text, &parts, !body.is_end_stream());
+    let asked = if parts.method == Method::HEAD { Asked::Head } else { Asked::Other };
+    let stream = Stream::new(worker.clone(), body, answer, asked);
+    drop(parts);
+    let mut connection =
+        Connection { timer: worker.clock.timer(), worker, io: stream, buffer: Buffer::default(), client };
+    let request = judged.and_then(|()| match connection.read_head(&text)? {
+        Some((request, len)) if len == text.len() => Ok(request),
+        // Longer than a head may be, or with an end in its midst.
+        _ => Err(Fault::HeadTooLong),
+    });
+    connection.worker.buffers.reclaim_text(text);
+    let end = match request {
+        Ok(request) => {
+            if request.body != BodyLength::None {
+                connection.worker.buffers.lend(&mut connection.buffer);
+            }
+            connection.answer(Box::new(request)).await
+        }
+        Err(fault) => connection.refuse(fault.status(), fault.label(), Some(fault)).await,
+    };
+    connection.worker.buffers.reclaim(&mut connection.buffer);
+    if end == End::Reset {
+        tally.resets.set(tally.resets.get() + 1);
+        connection.io.reset();
+    }
+    connection.io.end();
+}

@@ -1,0 +1,192 @@
+//! HTTP/2 heads to HTTP/1.1 heads and back, as pure functions (RFC 9113 section 8, RFC 9110 section 7.6).
+//!
+//! A request becomes the text that an HTTP/1.1 client would have sent, and [`crate::codec`] judges that text: there is
+//! one set of rules, one place that enforces them, and whatever HTTP/2 lets pass that HTTP/1.1 would not is refused
+//! (RFC 9113 section 10.3). `h2` has checked the pseudo fields and the frames before.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response, StatusCode, Version};
+
+use crate::codec::{Fault, Known, ResponseHead};
+
+/// Fields that concern one connection of HTTP/1.1: in HTTP/2 a request with one is malformed (RFC 9113 section 8.2.2).
+const CONNECTION_FIELDS: [HeaderName; 4] =
+    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TRAILER];
+
+/// Appends the head of `parts` as HTTP/1.1 text. `has_body`: the stream goes on after the head.
+///
+/// # Errors
+/// What HTTP/1.1 has no form for. What has a form may still be refused by the codec.
+pub fn write_request(out: &mut Vec<u8>, parts: &Parts, has_body: bool) -> Result<(), Fault> {
+    if parts.method == Method::CONNECT {
+        return Err(Fault::Connect);
+    }
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.uri.path_and_query().ok_or(Fault::Target)?.as_str().as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    out.extend_from_slice(host(parts)?);
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, &parts.headers)?;
+    if parts.headers.contains_key(header::CONTENT_LENGTH) {
+        // Its field was written with the others; `h2` holds the body to it.
+    } else if has_body {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    } else if matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) {
+        // Servers that want a length for such methods cannot see that the stream has ended (RFC 9110 section 8.6).
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// `:authority`, or `Host` where that is missing. Two that differ are two hosts (RFC 9113 section 8.3.1).
+fn host(parts: &Parts) -> Result<&[u8], Fault> {
+    let mut fields = parts.headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Fault::HostRepeated);
+    }
+    let authority = parts.uri.authority().map(|a| a.as_str().as_bytes());
+    match (authority, field) {
+        (Some(one), Some(other)) if !one.eq_ignore_ascii_case(other) => Err(Fault::HostRepeated),
+        (Some(host), _) | (None, Some(host)) => Ok(host),
+        (None, None) => Err(Fault::HostMissing),
+    }
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), Fault> {
+    for (name, value) in fields {
+        if *name == header::HOST || *name == header::COOKIE {
+            continue;
+        }
+        if CONNECTION_FIELDS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection") {
+            return Err(Fault::FieldName);
+        }
+        write_field(out, name.as_str(), value.as_bytes());
+    }
+    // A cookie may come in pieces, which HTTP/1.1 does not know (RFC 9113 section 8.2.3).
+    let mut pieces = fields.get_all(header::COOKIE).iter();
+    if let Some(first) = pieces.next() {
+        out.extend_from_slice(b"cookie: ");
+        out.extend_from_slice(first.as_bytes());
+        for piece in pieces {
+            out.extend_from_slice(b"; ");
+            out.extend_from_slice(piece.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(())
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The head of a response that the edge wrote for an HTTP/1.1 client; `text` is what `head` was parsed from.
+///
+/// # Errors
+/// [`Fault`] for what HTTP/2 cannot carry; the codec has let nothing of the kind pass.
+pub fn read_response(head: &ResponseHead, text: &[u8]) -> Result<Response<()>, Fault> {
+    let mut response = Response::new(());
+    *response.version_mut() = Version::HTTP_2;
+    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Fault::StatusLine)?;
+    let fields = response.headers_mut();
+    fields.reserve(head.fields().len());
+    // One copy for all values: each is a range of it.
+    let shared = Bytes::copy_from_slice(text);
+    for field in head.fields() {
+        if matches!(field.known, Known::Connection | Known::HopByHop | Known::TransferEncoding) {
+            continue;
+        }
+        let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
+        let value = shared.slice(field.value.range());
+        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+    use crate::codec::{Asked, BodyLength, HeadLimits, Progress, RequestHead};
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 32 << 10, fields: 128, line_bytes: 8 << 10 };
+
+    fn text(request: http::request::Builder, has_body: bool) -> Result<String, Fault> {
+        let (parts, ()) = request.version(Version::HTTP_2).body(()).unwrap().into_parts();
+        let mut out = Vec::new();
+        write_request(&mut out, &parts, has_body)?;
+        let mut head = RequestHead::default();
+        assert_eq!(head.parse(&out, &LIMITS)?, Progress::Done { len: out.len() });
+        assert!(head.body != BodyLength::Chunked || has_body);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn requests() {
+        let get = |uri: &str| Request::get(uri);
+        assert_eq!(
+            text(get("https://shop.example/a?b").header("accept", "*/*"), false).unwrap(),
+            "GET /a?b HTTP/1.1\r\nHost: shop.example\r\naccept: */*\r\n\r\n"
+        );
+        assert_eq!(
+            text(get("https://shop.example/").header("cookie", "a=1").header("cookie", "b=2"), false)
+                .unwrap(),
+            "GET / HTTP/1.1\r\nHost: shop.example\r\ncookie: a=1; b=2\r\n\r\n"
+        );
+        assert_eq!(
+            text(get("/").header("host", "shop.example"), false).unwrap(),
+            "GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
+        );
+        assert_eq!(
+            text(Request::options("*").header("host", "x"), false).unwrap(),
+            "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"
+        );
+        let post = || Request::post("https://x/");
+        assert!(text(post(), false).unwrap().ends_with("Content-Length: 0\r\n\r\n"));
+        assert!(text(post(), true).unwrap().ends_with("Transfer-Encoding: chunked\r\n\r\n"));
+        assert!(
+            text(post().header("content-length", "3"), true).unwrap().ends_with("content-length: 3\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn what_has_no_form_in_http11_is_refused() {
+        let get = |uri: &str| Request::get(uri);
+        for (request, fault) in [
+            (get("/"), Fault::HostMissing),
+            (get("https://x/").header("host", "y"), Fault::HostRepeated),
+            (get("/").header("host", "x").header("host", "x"), Fault::HostRepeated),
+            (get("https://user@x/"), Fault::HostInvalid),
+            (get("https://x/").header("connection", "close"), Fault::FieldName),
+            (get("https://x/").header("transfer-encoding", "chunked"), Fault::FieldName),
+            (get("https://x/").header("keep-alive", "1"), Fault::FieldName),
+            (Request::connect("x:1"), Fault::Connect),
+            (get("https://x/\"quoted\""), Fault::Target),
+            (get("https://x/").header("content-length", "1, 1"), Fault::ContentLength),
+        ] {
+            assert_eq!(text(request, false), Err(fault));
+        }
+    }
+
+    #[test]
+    fn responses() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
+                     Transfer-Encoding: chunked\r\nConnection: close\r\nVia: 1.1 x\r\n\r\nrest";
+        let mut head = ResponseHead::default();
+        let Ok(Progress::Done { len }) = head.parse(text, &LIMITS, Asked::Other) else { panic!() };
+        let response = read_response(&head, &text[..len]).unwrap();
+        assert_eq!(response.status(), 200);
+        let fields: Vec<_> =
+            response.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        assert_eq!(fields, ["content-type: text/plain", "set-cookie: a", "set-cookie: b", "via: 1.1 x"]);
+    }
+}
