@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rand::distr::{Distribution, StandardUniform};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tiebeam_topology::Http2;
@@ -126,9 +127,16 @@ impl Worker {
         view.clone()
     }
 
+    pub fn random<T>(&self) -> T
+    where
+        StandardUniform: Distribution<T>,
+    {
+        self.random.borrow_mut().random()
+    }
+
     /// 128 random bits, as hexadecimal.
     pub fn request_id(&self) -> RequestId {
-        let bits: u128 = self.random.borrow_mut().random();
+        let bits: u128 = self.random();
         let mut text = [0; 32];
         for (i, digit) in text.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(bits >> (i * 4)) as usize & 15];

@@ -302,3 +302,47 @@ async fn until_asked(server: &Server) {
         .await
         .unwrap();
 }
+
+#[test]
+fn a_stream_carries_a_websocket() {
+    let server = Server::start(|mut peer| {
+        let Some(head) = peer.head() else { return };
+        if !head.contains("chat") {
+            peer.say("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone");
+            return;
+        }
+        assert!(field(&head, "sec-websocket-key").is_some_and(|key| key.len() == 24), "{head}");
+        peer.say(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: p\r\n\r\nfirst ",
+        );
+        let mut heard = [0; 5];
+        std::io::Read::read_exact(&mut peer.stream, &mut heard).unwrap();
+        peer.say(&String::from_utf8_lossy(&heard));
+        // The client has ended its side.
+        assert_eq!(std::io::Read::read(&mut peer.stream, &mut [0]).unwrap(), 0);
+    });
+    let edge = start(prior_knowledge(&[server.address]));
+    run(async {
+        let mut client = connect(&edge).await;
+        client.get("http://a/").await.unwrap();
+        assert!(client.0.is_extended_connect_protocol_enabled());
+        let connect = |path: &str| {
+            Request::connect(format!("http://a/{path}"))
+                .extension(h2::ext::Protocol::from_static("websocket"))
+                .header("sec-websocket-version", "13")
+                .body(())
+                .unwrap()
+        };
+        let (answer, mut stream) = client.ask(connect("chat"), false).await;
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().get("sec-websocket-accept")), (200, None));
+        assert_eq!(answer.headers()["sec-websocket-protocol"], "p");
+        stream.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        assert_eq!(whole(answer).await.unwrap().body, b"first hello");
+        let (answer, _stream) = client.ask(connect("other"), false).await;
+        let answer = whole(answer.await.unwrap()).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (404, &b"none"[..]));
+    });
+    assert_eq!(edge.stats().tunnels.opened, 1);
+}

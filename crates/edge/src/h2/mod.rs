@@ -81,6 +81,7 @@ fn builder(view: &crate::snapshot::Snapshot) -> Builder {
         .header_table_size(HEADER_TABLE_BYTES)
         .max_header_list_size(u32::try_from(view.limits.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(u32::try_from(view.limits.streams).unwrap_or(u32::MAX))
+        .enable_connect_protocol()
         .max_local_error_reset_streams(Some(MALFORMED_MAX));
     builder
 }
@@ -190,8 +191,12 @@ async fn answer_stream(
 ) {
     let (parts, body) = request.into_parts();
     let mut text = worker.buffers.text();
-    let judged = translate::write_request(&mut text, &parts, !body.is_end_stream());
-    let asked = if parts.method == Method::HEAD { Asked::Head } else { Asked::Other };
+    let judged = translate::write_request(&mut text, &parts, !body.is_end_stream(), worker.random());
+    let asked = match parts.method {
+        Method::HEAD => Asked::Head,
+        _ if translate::is_websocket(&parts) => Asked::WebSocket,
+        _ => Asked::Other,
+    };
     let stream = Stream::new(worker.clone(), body, answer, asked);
     drop(parts);
     let mut connection =

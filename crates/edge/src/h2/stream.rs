@@ -68,13 +68,18 @@ impl Stream {
 
     /// Ends the answer: as a whole one, or so that nobody takes it for one.
     pub fn end(mut self) {
-        match (&mut self.body, self.left) {
-            (_, Left::Nothing) if !self.is_reset.get() => {}
-            (Some(body), Left::UntilShutdown) if !self.is_reset.get() => {
-                // Fails only on a stream that is gone.
-                let _ = body.send_data(Bytes::new(), true);
-            }
-            _ => self.answer.send_reset(Reason::INTERNAL_ERROR),
+        self.finish();
+        if self.left != Left::Nothing || self.is_reset.get() {
+            self.answer.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    /// Ends a body whose length nobody said, unless it was cut.
+    fn finish(&mut self) {
+        if let (Some(body), Left::UntilShutdown, false) = (&mut self.body, self.left, self.is_reset.get()) {
+            // Fails only on a stream that is gone.
+            let _ = body.send_data(Bytes::new(), true);
+            self.left = Left::Nothing;
         }
     }
 
@@ -92,6 +97,7 @@ impl Stream {
             self.answer.send_informational(response).map_err(gone)?;
         } else {
             self.left = match head.body {
+                BodyLength::None if head.is_switch() => Left::UntilShutdown,
                 BodyLength::None => Left::Nothing,
                 BodyLength::Length(bytes) => Left::Bytes(bytes),
                 BodyLength::UntilClose | BodyLength::Chunked => Left::UntilShutdown,
@@ -185,7 +191,8 @@ impl AsyncWrite for Stream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
         Poll::Ready(Ok(()))
     }
 }

@@ -4,7 +4,10 @@
 //! one set of rules, one place that enforces them, and whatever HTTP/2 lets pass that HTTP/1.1 would not is refused
 //! (RFC 9113 section 10.3). `h2` has checked the pseudo fields and the frames before.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode, Version};
@@ -15,22 +18,35 @@ use crate::codec::{Fault, Known, ResponseHead};
 const CONNECTION_FIELDS: [HeaderName; 4] =
     [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TRAILER];
 
-/// Appends the head of `parts` as HTTP/1.1 text. `has_body`: the stream goes on after the head.
+/// Does it ask for a stream that carries a WebSocket (RFC 8441)?
+pub fn is_websocket(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT
+        && parts.extensions.get::<Protocol>().is_some_and(|p| p.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+/// Appends the head of `parts` as HTTP/1.1 text. `has_body`: the stream goes on after the head. `key`: 16 random bytes,
+/// for servers of WebSockets, which want one in HTTP/1.1 (RFC 6455 section 4.1).
 ///
 /// # Errors
 /// What HTTP/1.1 has no form for. What has a form may still be refused by the codec.
-pub fn write_request(out: &mut Vec<u8>, parts: &Parts, has_body: bool) -> Result<(), Fault> {
-    if parts.method == Method::CONNECT {
+pub fn write_request(out: &mut Vec<u8>, parts: &Parts, has_body: bool, key: [u8; 16]) -> Result<(), Fault> {
+    let is_websocket = is_websocket(parts);
+    let method = if is_websocket { &Method::GET } else { &parts.method };
+    if *method == Method::CONNECT {
         return Err(Fault::Connect);
     }
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(parts.uri.path_and_query().ok_or(Fault::Target)?.as_str().as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
     out.extend_from_slice(host(parts)?);
     out.extend_from_slice(b"\r\n");
     write_fields(out, &parts.headers)?;
-    if parts.headers.contains_key(header::CONTENT_LENGTH) {
+    if is_websocket {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ");
+        out.extend_from_slice(BASE64.encode(key).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    } else if parts.headers.contains_key(header::CONTENT_LENGTH) {
         // Its field was written with the others; `h2` holds the body to it.
     } else if has_body {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -59,7 +75,7 @@ fn host(parts: &Parts) -> Result<&[u8], Fault> {
 
 fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), Fault> {
     for (name, value) in fields {
-        if *name == header::HOST || *name == header::COOKIE {
+        if [header::HOST, header::COOKIE, header::SEC_WEBSOCKET_KEY].contains(name) {
             continue;
         }
         if CONNECTION_FIELDS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection") {
@@ -95,16 +111,24 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 pub fn read_response(head: &ResponseHead, text: &[u8]) -> Result<Response<()>, Fault> {
     let mut response = Response::new(());
     *response.version_mut() = Version::HTTP_2;
-    *response.status_mut() = StatusCode::from_u16(head.status).map_err(|_| Fault::StatusLine)?;
+    // A stream that was asked to carry a WebSocket is told 200, and needs no key answered (RFC 8441 section 5).
+    let status = if head.is_switch() { 200 } else { head.status };
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Fault::StatusLine)?;
     let fields = response.headers_mut();
     fields.reserve(head.fields().len());
     // One copy for all values: each is a range of it.
     let shared = Bytes::copy_from_slice(text);
     for field in head.fields() {
-        if matches!(field.known, Known::Connection | Known::HopByHop | Known::TransferEncoding) {
+        if matches!(
+            field.known,
+            Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::Upgrade
+        ) {
             continue;
         }
         let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
+        if head.is_switch() && name == header::SEC_WEBSOCKET_ACCEPT {
+            continue;
+        }
         let value = shared.slice(field.value.range());
         fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?);
     }
@@ -123,7 +147,7 @@ mod tests {
     fn text(request: http::request::Builder, has_body: bool) -> Result<String, Fault> {
         let (parts, ()) = request.version(Version::HTTP_2).body(()).unwrap().into_parts();
         let mut out = Vec::new();
-        write_request(&mut out, &parts, has_body)?;
+        write_request(&mut out, &parts, has_body, [7; 16])?;
         let mut head = RequestHead::default();
         assert_eq!(head.parse(&out, &LIMITS)?, Progress::Done { len: out.len() });
         assert!(head.body != BodyLength::Chunked || has_body);
@@ -156,6 +180,18 @@ mod tests {
         assert!(
             text(post().header("content-length", "3"), true).unwrap().ends_with("content-length: 3\r\n\r\n")
         );
+    }
+
+    #[test]
+    fn a_websocket() {
+        let connect =
+            |protocol| Request::connect("https://x/chat").extension(Protocol::from_static(protocol));
+        assert_eq!(
+            text(connect("websocket").header("sec-websocket-version", "13"), true).unwrap(),
+            "GET /chat HTTP/1.1\r\nHost: x\r\nsec-websocket-version: 13\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Key: BwcHBwcHBwcHBwcHBwcHBw==\r\n\r\n"
+        );
+        assert_eq!(text(connect("connect-ip"), true), Err(Fault::Connect));
     }
 
     #[test]
