@@ -1,10 +1,10 @@
 # The few commands of this repository. `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench drills
+.PHONY: help demo test lint bench bench-edge drills
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: ## the whole infrastructure on this machine; q ends it
 	@scripts/need postgresql
@@ -32,3 +32,8 @@ bench: ## the figures of docs/performance.md
 	@scripts/need postgresql python3
 	cargo build --release --bin tiebeam
 	scripts/bench
+
+bench-edge: ## the edge against HAProxy and nginx; ROUNDS=1 SECONDS=3 CASES=http-64 for a short look
+	@scripts/need haproxy nginx wrk h2load openssl python3
+	cargo build --release -p tiebeam -p tiebeam-lab --bins
+	bench/edge.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CASES),--cases "$(CASES)")
