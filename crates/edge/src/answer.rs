@@ -82,6 +82,21 @@ pub async fn redirect<'a, S: Io>(connection: &mut Connection<S>, request: &Reque
     reply(connection, request, status, words(status), None, &extra).await
 }
 
+/// As the recipient that `Max-Forwards: 0` makes of the edge: a TRACE is told how it arrived, an OPTIONS that somebody
+/// is here.
+pub async fn last_hop<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    seen: &[u8],
+) -> Answered<'a> {
+    let (status, extra, body) = match request.method {
+        Method::Trace => (200, "Content-Type: message/http\r\n", seen),
+        _ => (204, "", &[][..]),
+    };
+    say(connection, request, status, extra, body, None).await
+}
+
+/// With a short page for whoever reads it.
 pub async fn reply<'a, S: Io>(
     connection: &mut Connection<S>,
     request: &Request,
@@ -90,14 +105,28 @@ pub async fn reply<'a, S: Io>(
     why: Option<&'static str>,
     extra: &str,
 ) -> Answered<'a> {
+    let body = body(status, words, request.id.as_str());
+    let extra = format!("{HTML}{extra}");
+    say(connection, request, status, &extra, body.as_bytes(), why).await
+}
+
+async fn say<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    status: u16,
+    extra: &str,
+    body: &[u8],
+    why: Option<&'static str>,
+) -> Answered<'a> {
     // A body that is not read would be taken for the next request.
     let keeps = request.persists && request.body == BodyLength::None && !connection.worker.draining.get();
-    let mut extra = extra.to_owned();
-    extra.push_str(request.connection_line(keeps));
-    let is_head = request.method == Method::Head;
-    let text = page(&connection.worker, status, words, request.id.as_str(), &extra, is_head);
-    let head = memchr::memmem::find(&text, b"\r\n\r\n").map_or(0, |at| at + 4);
-    let bytes = (text.len() - head) as u64;
+    let extra = format!("{extra}{}", request.connection_line(keeps));
+    let mut text = head(&connection.worker, status, request.id.as_str(), &extra, body.len());
+    let mut bytes = 0;
+    if request.method != Method::Head {
+        text.extend_from_slice(body);
+        bytes = body.len() as u64;
+    }
     let end = if keeps { End::Keep } else { End::Close };
     match connection.send(text).await {
         Ok(_) => Answered { bytes, ..Answered::own(status, why, end) },
@@ -105,10 +134,29 @@ pub async fn reply<'a, S: Io>(
     }
 }
 
-/// A whole response with a small page.
-pub fn page(worker: &Worker, status: u16, words: &str, id: &str, extra: &str, is_head: bool) -> Vec<u8> {
+const HTML: &str = "Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n";
+
+/// A whole response with a small page, for what is no request.
+pub fn page(worker: &Worker, status: u16, words: &str, id: &str) -> Vec<u8> {
+    let body = body(status, words, id);
+    let mut text = head(worker, status, id, &format!("{HTML}Connection: close\r\n"), body.len());
+    text.extend_from_slice(body.as_bytes());
+    text
+}
+
+fn head(worker: &Worker, status: u16, id: &str, extra: &str, body_bytes: usize) -> Vec<u8> {
     let title = title(status);
-    let body = format!(
+    // RFC 9110 section 8.6.
+    let length = if status == 204 { String::new() } else { format!("Content-Length: {body_bytes}\r\n") };
+    let text = worker.with_date(|date| {
+        format!("HTTP/1.1 {status} {title}\r\n{length}Date: {date}\r\nX-Request-Id: {id}\r\n{extra}\r\n")
+    });
+    text.into_bytes()
+}
+
+fn body(status: u16, words: &str, id: &str) -> String {
+    let title = title(status);
+    format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>{status} {title}</title>\n<style>body{{font:17px/1.5 system-ui,sans-serif;\
          max-width:34em;margin:18vh auto;padding:0 1.5em;color:#222;background:#fafaf8}}h1{{font-size:1.5em;margin:0}}\
@@ -116,22 +164,13 @@ pub fn page(worker: &Worker, status: u16, words: &str, id: &str, extra: &str, is
          {{body{{color:#ddd;background:#1b1b1a}}}}</style>\n<h1>{title}</h1><p>{}</p><p><small>{status} &middot; request {id}\
          </small></p></html>\n",
         words.replace('&', "&amp;").replace('<', "&lt;")
-    );
-    let date = worker.with_date(str::to_owned);
-    let length = body.len();
-    let mut text = format!(
-        "HTTP/1.1 {status} {title}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {length}\r\n\
-         Cache-Control: no-store\r\nDate: {date}\r\nX-Request-Id: {id}\r\n{extra}\r\n"
-    );
-    if !is_head {
-        text.push_str(&body);
-    }
-    text.into_bytes()
+    )
 }
 
 pub fn title(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
         304 => "Not Modified",

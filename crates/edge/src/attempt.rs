@@ -10,11 +10,12 @@ use tokio::net::TcpStream;
 
 use crate::answer::{Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
-use crate::clock::Stall;
+use crate::clock::{Stall, Timer};
 use crate::codec::{BodyDecoder, BodyLength, Fault, Progress, ResponseExtras, Version, write_response};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::exchange::{Pump, PumpError};
+use crate::pace::{Floor, Pace};
 use crate::servers::Server;
 use crate::tunnel::{Carried, Tunnel};
 use crate::wire::Io;
@@ -30,7 +31,7 @@ pub enum Lost {
     Silent,
     /// The client's body is malformed or too long.
     Client(Fault),
-    ClientSlow,
+    ClientSlow(Reason),
     /// Nobody is there to be told: the client left or reads nothing, or the edge ends.
     Unanswered(Reason),
 }
@@ -48,6 +49,8 @@ pub struct Attempt<'c, S> {
     down: Pump,
     interim: u32,
     has_taken_interim: bool,
+    /// The client that waited for it was told 100.
+    is_continued: bool,
     /// Bytes of the answer until its head was whole.
     pub received: u64,
     /// Bytes of the answer's heads.
@@ -89,6 +92,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             down,
             interim: 0,
             has_taken_interim: false,
+            is_continued: false,
             received: 0,
             head_bytes: 0,
             first_byte: None,
@@ -101,29 +105,57 @@ impl<'c, S: Io> Attempt<'c, S> {
         let limits = &self.request.view.limits;
         *self.down.out.lead_mut() = self.connection.worker.buffers.text();
         let mut judged = 0;
+        let has_floor = self.request.body != BodyLength::None && limits.body_rate > 0;
+        let pace_clock = has_floor.then(|| self.connection.worker.clock.timer());
+        let mut pace = Pace::default();
         let mut stall = Stall::begin(&self.connection.timer, self.moved(), limits.response_time);
         poll_fn(|cx| {
             let polled = self.poll_head(cx, &mut judged);
             if polled.is_ready() {
                 return polled;
             }
+            if let Some(clock) = &pace_clock
+                && self.is_too_slow(cx, &mut pace, clock)
+            {
+                return Poll::Ready(Err(Lost::ClientSlow(Reason::BodyRate)));
+            }
             let is_reader_awaited = !self.down.out.is_out();
             let within = if is_reader_awaited { limits.idle_time } else { limits.response_time };
             if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {
                 return Poll::Pending;
             }
-            let is_body_awaited = !self.is_up_done && !self.is_up_broken && self.up.out.is_idle();
             Poll::Ready(Err(if self.connection.worker.clock.is_over() {
                 Lost::Unanswered(Reason::DrainTime)
             } else if is_reader_awaited {
                 Lost::Unanswered(Reason::ReaderTime)
-            } else if is_body_awaited {
-                Lost::ClientSlow
+            } else if self.is_body_awaited() {
+                Lost::ClientSlow(Reason::BodyTime)
             } else {
                 Lost::Silent
             }))
         })
         .await
+    }
+
+    /// Is the client the only one that is waited for?
+    fn is_body_awaited(&self) -> bool {
+        !self.is_up_done && !self.is_up_broken && self.up.out.is_idle()
+    }
+
+    /// Asked whenever there is nothing to do but wait. A server that has begun to answer has chosen to wait itself.
+    fn is_too_slow(&self, cx: &Context<'_>, pace: &mut Pace, timer: &Timer) -> bool {
+        let limits = &self.request.view.limits;
+        let waits_for_100 = self.request.expects_continue && !self.is_continued && self.up.bytes == 0;
+        let is_awaited = self.is_body_awaited() && !waits_for_100;
+        pace.note(timer.now(), is_awaited);
+        let floor = Floor { grace: limits.body_grace, rate: limits.body_rate };
+        let left = pace.left(self.up.bytes, floor);
+        if is_awaited {
+            timer.arm(left);
+            // Not the answer: it only has the task woken.
+            let _ = timer.poll_expired(cx);
+        }
+        is_awaited && left.is_zero()
     }
 
     /// Does half of an interim answer stand before whatever would follow? Then nothing that follows is understood.
@@ -244,6 +276,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                     request_id: self.request.id.as_str(),
                     date,
                     hsts: self.request.hsts,
+                    via: self.request.view.via,
                     framing,
                     say_keep_alive: client_persists && !is_modern,
                     say_close: !client_persists,
@@ -252,6 +285,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             });
         }
         let (status, is_switch) = (head.status, head.is_switch());
+        self.is_continued |= status == 100;
         let (server_persists, body) = (head.persists, head.body);
         drop(head);
         self.buffer.consume(len);

@@ -93,8 +93,14 @@ pub struct Timer {
 pub struct Elapsed;
 
 impl Timer {
+    /// Since the worker started, as of the last tick.
+    pub fn now(&self) -> Duration {
+        Duration::from_millis(self.clock.now_ms.get())
+    }
+
     pub fn arm(&self, after: Duration) {
-        let deadline = self.clock.now_ms.get() + (after + TICK).as_millis() as u64;
+        let after_ms = u64::try_from(after.saturating_add(TICK).as_millis()).unwrap_or(u64::MAX);
+        let deadline = self.clock.now_ms.get().saturating_add(after_ms);
         self.clock.slots.borrow_mut()[self.index].deadline_ms = deadline;
     }
 

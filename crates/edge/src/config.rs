@@ -22,6 +22,8 @@ pub struct Config {
     pub limits: EdgeLimits,
     pub http2: Http2,
     pub access_log: AccessLog,
+    /// Whether the edge names itself, as `tiebeam`, in `Via` of what it passes on.
+    pub via: bool,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
     pub pools: BTreeMap<PoolName, PoolConfig>,
 }

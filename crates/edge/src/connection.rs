@@ -15,7 +15,9 @@ use crate::access_log::Line;
 use crate::answer::{self, Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer};
 use crate::clock::{Stall, Timer};
-use crate::codec::{BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request};
+use crate::codec::{
+    BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request, write_trace,
+};
 use crate::counters::Reason;
 use crate::exchange::Outgoing;
 use crate::forward::forward;
@@ -77,6 +79,8 @@ pub struct Request {
     pub version: Version,
     pub body: BodyLength,
     pub persists: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub expects_continue: bool,
     /// A server may answer 101.
     pub offers_websocket: bool,
     pub id: RequestId,
@@ -95,6 +99,8 @@ pub enum Destination {
     Redirect,
     Misdirected,
     NoRoute,
+    /// `Max-Forwards: 0`: it was meant for this edge. A TRACE as it came.
+    LastHop(Vec<u8>),
     /// Its head says that the body is longer than `edge.limits.body_bytes`.
     BodyTooLong,
 }
@@ -216,6 +222,7 @@ impl<S: Io> Connection<S> {
             client: &self.client.text,
             scheme: self.client.scheme.as_str(),
             request_id: id.as_str(),
+            via: view.via,
         };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
@@ -223,11 +230,20 @@ impl<S: Io> Connection<S> {
             true => (Destination::BodyTooLong, false),
             false => self.destination(&view, host, spans.path.of(&text)),
         };
+        let to = match to {
+            Destination::Route(_) if head.max_forwards == Some(0) => {
+                let mut seen = Vec::new();
+                write_trace(&mut seen, &head, data);
+                Destination::LastHop(seen)
+            }
+            to => to,
+        };
         let request = Request {
             method: head.method,
             version: head.version,
             body: head.body,
             persists: head.persists && !self.worker.draining.get(),
+            expects_continue: head.expects_continue,
             offers_websocket: head.offers_websocket,
             id,
             head: text,
@@ -285,6 +301,7 @@ impl<S: Io> Connection<S> {
             Destination::Redirect => answer::redirect(self, &request).await,
             Destination::Misdirected => answer::fail(self, &request, 421, Reason::Misdirected).await,
             Destination::NoRoute => answer::fail(self, &request, 404, Reason::NoRoute).await,
+            Destination::LastHop(seen) => answer::last_hop(self, &request, seen).await,
             Destination::BodyTooLong => {
                 let fault = Fault::BodyTooLong;
                 worker.counters.fault(fault);
@@ -334,7 +351,7 @@ impl<S: Io> Connection<S> {
         }
         let id = worker.request_id();
         let words = fault.map_or_else(|| answer::words(status).to_owned(), |f| f.to_string());
-        let text = answer::page(&worker, status, &words, id.as_str(), "Connection: close\r\n", false);
+        let text = answer::page(&worker, status, &words, id.as_str());
         let end = match self.send(text).await {
             Ok(_) => End::Close,
             Err(_) => End::Reset,

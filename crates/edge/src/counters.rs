@@ -23,6 +23,23 @@ impl Count {
     }
 }
 
+/// One for each value of an enumeration.
+#[derive(Debug)]
+pub struct Counts<const N: usize>([Count; N]);
+
+impl<const N: usize> Default for Counts<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl<const N: usize> std::ops::Index<usize> for Counts<N> {
+    type Output = Count;
+    fn index(&self, index: usize) -> &Count {
+        &self.0[index]
+    }
+}
+
 /// Why a request was not answered as its client hoped, other than a [`Fault`] in it or in a server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -68,12 +85,16 @@ pub enum Reason {
     CompressBusy,
     /// A client of HTTP/2 asked and took back too often; its connection was closed.
     ResetFlood,
+    /// 408: a body came more slowly than `edge.limits.body_rate`, after `body_grace`.
+    BodyRate,
+    /// A connection was reset at once: its address had `edge.limits.connections_per_address`.
+    ConnectionsPerAddress,
 }
 
 impl Reason {
-    pub const ALL: [Self; 21] = {
+    pub const ALL: &'static [Self] = {
         use Reason::*;
-        [
+        &[
             HeaderTime,
             BodyTime,
             ReaderTime,
@@ -95,6 +116,8 @@ impl Reason {
             RangeCount,
             CompressBusy,
             ResetFlood,
+            BodyRate,
+            ConnectionsPerAddress,
         ]
     };
 
@@ -121,6 +144,8 @@ impl Reason {
             Self::RangeCount => "range_count",
             Self::CompressBusy => "compress_busy",
             Self::ResetFlood => "reset_flood",
+            Self::BodyRate => "body_rate",
+            Self::ConnectionsPerAddress => "connections_per_address",
         }
     }
 }
@@ -157,10 +182,10 @@ pub struct Counters {
     pub retries: Count,
     pub log_lines_dropped: Count,
     /// Of clients.
-    pub faults: [Count; Fault::ALL.len()],
+    pub faults: Counts<{ Fault::ALL.len() }>,
     /// The same, of servers.
-    pub server_faults: [Count; Fault::ALL.len()],
-    pub reasons: [Count; Reason::ALL.len()],
+    pub server_faults: Counts<{ Fault::ALL.len() }>,
+    pub reasons: Counts<{ Reason::ALL.len() }>,
     pub latency: [Count; LATENCY_BOUNDS_MS.len() + 1],
     pub latency_sum_us: Count,
 }

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 
 use crate::access_log::Writer;
+use crate::addresses::ByAddress;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
 use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
@@ -70,6 +71,7 @@ impl Edge {
             snapshot: ArcSwap::from_pointee(snapshot),
             counters: (0..workers).map(|_| Arc::default()).collect(),
             open: AtomicUsize::new(0),
+            by_address: ByAddress::default(),
             https_port: addresses.https.map(|at| at.port()),
             forms: Forms::default(),
         });

@@ -160,7 +160,7 @@ pub async fn forward<'p, S: Io>(
                     answer::reply(connection, request, fault.status(), &words, Some(fault.label()), "").await;
                 return Answered { end: no_keep(own.end), ..merge(own, trip) };
             }
-            Lost::ClientSlow => break (408, Reason::BodyTime),
+            Lost::ClientSlow(reason) => break (408, reason),
         }
     };
     request.head = restore(up);

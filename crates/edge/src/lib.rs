@@ -5,6 +5,7 @@
 //! checked and written anew by the sans-I/O [`codec`]. The `tiebeam` room starts it and publishes to it.
 
 mod access_log;
+mod addresses;
 mod answer;
 mod attempt;
 mod buffer;
@@ -23,6 +24,7 @@ mod h2;
 mod health;
 mod listen;
 mod log_file;
+mod pace;
 mod servers;
 mod snapshot;
 mod stats;

@@ -4,6 +4,7 @@
 //! across an `.await`.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::Log;
+use crate::addresses::{ByAddress, Origin};
 use crate::buffer::{Buffer, Buffers};
 use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
@@ -39,6 +41,7 @@ pub struct Shared {
     pub counters: Vec<Arc<Counters>>,
     /// Client connections of all workers: touched when one opens or closes, never by a request.
     pub open: AtomicUsize,
+    pub by_address: ByAddress,
     pub https_port: Option<u16>,
     /// Compressed files, for blocking threads only.
     pub forms: Forms,
@@ -253,11 +256,15 @@ impl Worker {
     }
 
     fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<Tls>) {
+        let Some(guard) = Open::new(self.clone(), peer.ip()) else {
+            // A reset costs the least, and leaves nothing behind.
+            let _ = stream.set_zero_linger();
+            return self.counters.reason(Reason::ConnectionsPerAddress);
+        };
         // Fails only on a connection that is gone already, which the first read will tell.
         let _ = stream.set_nodelay(true);
         let stream = Wire::new(stream);
-        let guard = Open::new(self);
-        let worker = guard.0.clone();
+        let worker = guard.worker.clone();
         // Two tasks of their own, because an idle one holds the size of the larger.
         match tls {
             None => tokio::task::spawn_local(async move {
@@ -315,26 +322,36 @@ impl RequestId {
 }
 
 /// Counts a client connection as open while it lives.
-struct Open(Rc<Worker>);
+struct Open {
+    worker: Rc<Worker>,
+    origin: Origin,
+}
 
 impl Open {
-    fn new(worker: Rc<Worker>) -> Self {
+    /// `None`: its address has as many as it may have.
+    fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
+        let (origin, most) = (Origin::of(from), worker.view().limits.connections_per_address());
+        if !worker.shared.by_address.enter(origin, most) {
+            return None;
+        }
         worker.counters.accepted.add(1);
         worker.counters.open.add(1);
         worker.connections.set(worker.connections.get() + 1);
         worker.shared.open.fetch_add(1, Ordering::Relaxed);
-        Self(worker)
+        Some(Self { worker, origin })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.open.sub(1);
-        self.0.connections.set(self.0.connections.get() - 1);
-        if self.0.connections.get() == 0 {
-            self.0.gone.notify_one();
+        let Self { worker, origin } = self;
+        worker.counters.open.sub(1);
+        worker.connections.set(worker.connections.get() - 1);
+        if worker.connections.get() == 0 {
+            worker.gone.notify_one();
         }
-        self.0.shared.open.fetch_sub(1, Ordering::Relaxed);
+        worker.shared.open.fetch_sub(1, Ordering::Relaxed);
+        worker.shared.by_address.leave(*origin);
     }
 }
 

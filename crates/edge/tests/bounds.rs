@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +55,83 @@ fn a_server_that_accepts_nothing_costs_connect_time() {
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
     assert_eq!(edge.stats().refused["no_connection"], 1);
     drop(held);
+}
+
+#[test]
+fn a_body_that_trickles_is_given_up_and_one_that_flows_is_not() {
+    let server = Server::named("x");
+    let mut config = config(&[server.address]);
+    (config.limits.body_grace, config.limits.body_rate) = (Duration::from_millis(400), 1000);
+    let edge = start_with(config, 1);
+    for (piece, status) in [(1, 408), (500, 200)] {
+        let mut client = Client::new(&edge);
+        client.say(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", piece * 30));
+        let began = Instant::now();
+        for _ in 0..30 {
+            slow_step(Duration::from_millis(50));
+            // The edge may have refused by now.
+            let _ = client.0.get_mut().write_all(&vec![b'x'; piece]);
+        }
+        let response = client.response(false).expect("an answer");
+        assert_eq!(response.status, status, "{piece} bytes at a time");
+        assert!(began.elapsed() >= Duration::from_millis(350), "{:?}", began.elapsed());
+        assert_eq!(field(&response.head, "connection"), (status == 408).then_some("close"));
+    }
+    assert_eq!((edge.stats().refused["body_rate"], edge.stats().refused["body_time"]), (1, 0));
+}
+
+#[test]
+fn a_body_whose_server_takes_its_time_is_not_slow() {
+    const BYTES: usize = 16 << 20;
+    let server = Server::start(|mut peer| {
+        if let Some(head) = peer.head() {
+            slow_step(Duration::from_millis(900));
+            let mut body = vec![0; field(&head, "content-length").unwrap().parse().unwrap()];
+            peer.stream.read_exact(&mut body).unwrap();
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let mut config = config(&[server.address]);
+    // A gigabyte a second beyond a moment: nobody could, if the server's time were counted.
+    (config.limits.body_grace, config.limits.body_rate) = (Duration::from_millis(400), 1 << 30);
+    let edge = start_with(config, 1);
+    let mut client = Client::new(&edge);
+    client.say(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {BYTES}\r\n\r\n"));
+    client.say(&"x".repeat(BYTES));
+    assert_eq!(client.response(false).unwrap().status, 200);
+}
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    let server = Server::named("x");
+    let mut config = config(&[server.address]);
+    config.limits.connections_per_address = Some(3);
+    let edge = start(config.clone());
+    let mut clients: Vec<_> = (0..3).map(|_| Client::new(&edge)).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let reset = || {
+        // It may be gone before this end has noticed that it was there.
+        let stream = TcpStream::connect(edge.addresses().http.unwrap());
+        stream.and_then(|mut stream| stream.read(&mut [0])).is_err()
+    };
+    assert!(reset() && reset());
+    let stats = edge.stats();
+    assert_eq!((stats.refused["connections_per_address"], stats.connections.open), (2, 3));
+    // Another address has its own.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 63, 0, 1], 0)).into()).unwrap();
+    socket.connect(&edge.addresses().http.unwrap().into()).unwrap();
+    assert_eq!(Client(BufReader::new(socket.into())).get("/").status, 200);
+    // Who goes makes room, and a new configuration counts at once.
+    drop(clients.pop());
+    until("there is room", || edge.stats().connections.open == 2);
+    assert_eq!(get(&edge, "/").status, 200);
+    config.limits.connections_per_address = Some(1);
+    edge.publish(config);
+    until("the last one is gone", || edge.stats().connections.open == 2);
+    assert!(reset());
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn names_and_routes_that_do_not_exist() {
 fn at_the_bound_of_connections_accepting_pauses() {
     let server = Server::named("x");
     let mut config = config(&[server.address]);
-    config.limits.connections = 2;
+    (config.limits.connections, config.limits.connections_per_address) = (2, Some(10));
     let edge = start_with(config, 1);
     let (mut first, mut second) = (Client::new(&edge), Client::new(&edge));
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));

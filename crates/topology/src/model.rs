@@ -56,6 +56,8 @@ pub struct Edge {
     pub workers: Option<NonZeroUsize>,
     pub http2: Http2,
     pub access_log: AccessLog,
+    /// Whether the edge names itself in `Via` of what it passes on.
+    pub via: bool,
     pub limits: EdgeLimits,
 }
 
@@ -102,8 +104,15 @@ pub struct EdgeLimits {
     pub tunnel_idle_time: Duration,
     /// A request's body, bytes. More is answered 413.
     pub body_bytes: u64,
+    /// What a body must bring, bytes a second, once it was waited for longer than `body_grace`; 0: anything. Less is
+    /// answered 408.
+    pub body_rate: u64,
+    /// See `body_rate`.
+    pub body_grace: Duration,
     /// Client connections of one edge. At the bound, accepts pause.
     pub connections: usize,
+    /// Those of one address (of IPv6: one /64). More are reset. `None`: half of `connections`.
+    pub connections_per_address: Option<usize>,
     /// Requests at once on one connection of HTTP/2.
     pub streams: usize,
     /// Until a server has accepted a connection.
@@ -116,6 +125,13 @@ pub struct EdgeLimits {
     pub compressed_bytes: usize,
 }
 
+impl EdgeLimits {
+    /// At least 1. By default no address can take every connection, and none that is a proxy for many comes close.
+    pub fn connections_per_address(&self) -> usize {
+        self.connections_per_address.unwrap_or(self.connections / 2).max(1)
+    }
+}
+
 impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
@@ -126,7 +142,10 @@ impl Default for EdgeLimits {
             idle_time: Duration::from_secs(60),
             tunnel_idle_time: Duration::from_secs(3600),
             body_bytes: 1 << 30,
+            body_rate: 100,
+            body_grace: Duration::from_secs(10),
             connections: 20_000,
+            connections_per_address: None,
             streams: 100,
             connect_time: Duration::from_secs(2),
             response_time: Duration::from_secs(30),

@@ -51,6 +51,8 @@ pub enum Fault {
     Expectation,
     #[error("TRACE with a body")]
     TraceBody,
+    #[error("Max-Forwards is repeated or not a number")]
+    MaxForwards,
     #[error("a chunk's size line is malformed")]
     ChunkSize,
     #[error("a chunk's size is too large for a number")]
@@ -73,9 +75,9 @@ pub enum Fault {
 
 impl Fault {
     /// All of them; the index of each is its discriminant.
-    pub const ALL: [Self; 32] = {
+    pub const ALL: &'static [Self] = {
         use Fault::*;
-        [
+        &[
             RequestLine,
             Method,
             MethodTooLong,
@@ -99,6 +101,7 @@ impl Fault {
             TransferEncodingInHttp10,
             Expectation,
             TraceBody,
+            MaxForwards,
             ChunkSize,
             ChunkOverflow,
             ChunkEnd,
@@ -150,6 +153,7 @@ impl Fault {
             Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
             Self::Expectation => "expectation",
             Self::TraceBody => "trace_body",
+            Self::MaxForwards => "max_forwards",
             Self::ChunkSize => "chunk_size",
             Self::ChunkOverflow => "chunk_overflow",
             Self::ChunkEnd => "chunk_end",

@@ -26,6 +26,7 @@ pub use request::{Method, RequestHead};
 pub use response::{Asked, ResponseHead};
 pub use write::{
     Forwarding, LAST_CHUNK, RequestSpans, ResponseExtras, write_chunk_line, write_request, write_response,
+    write_trace,
 };
 
 /// A range of the buffer that a head was parsed from. Valid until those bytes are consumed.

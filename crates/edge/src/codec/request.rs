@@ -1,7 +1,7 @@
 //! The head of a request: parsed strictly, refused if in doubt (RFC 9112 sections 2, 3 and 6).
 
 use super::fields::{Fields, FirstLine};
-use super::{BodyLength, Fault, Field, HeadLimits, Progress, Span, Version, grammar};
+use super::{BodyLength, Fault, Field, HeadLimits, Known, Progress, Span, Version, grammar};
 
 /// The methods that the edge itself tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// The client would go on in the WebSocket protocol (RFC 6455 section 4.1): a server may answer 101.
     pub offers_websocket: bool,
+    /// How often an OPTIONS or a TRACE may still be passed on (RFC 9110 section 7.6.2). At 0 whoever has it answers.
+    pub max_forwards: Option<u32>,
     pub(super) fields: Fields,
 }
 
@@ -162,7 +164,22 @@ impl RequestHead {
             && self.method == Method::Get
             && self.version == Version::Http11
             && self.body == BodyLength::None;
+        self.max_forwards = self.max_forwards(text)?;
         Ok(())
+    }
+
+    fn max_forwards(&self, text: &[u8]) -> Result<Option<u32>, Fault> {
+        if !matches!(self.method, Method::Options | Method::Trace) {
+            return Ok(None);
+        }
+        let mut fields = self.fields.list.iter().filter(|field| field.known == Known::MaxForwards);
+        let Some(field) = fields.next() else { return Ok(None) };
+        let digits = field.value.of(text);
+        if fields.next().is_some() || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(Fault::MaxForwards);
+        }
+        let add = |n: u32, digit: &u8| n.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+        Ok(Some(digits.iter().fold(0, add)))
     }
 }
 

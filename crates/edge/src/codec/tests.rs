@@ -23,7 +23,7 @@ fn read(parts: &[&[u8]]) -> Result<(String, Vec<u8>), Fault> {
             judged = buffer.len();
             if let Progress::Done { len } = head.parse(&buffer, &LIMITS)? {
                 let mut out = Vec::new();
-                let from = Forwarding { client: "192.0.2.1", scheme: "http", request_id: "00" };
+                let from = Forwarding { client: "192.0.2.1", scheme: "http", request_id: "00", via: true };
                 write_request(&mut out, &head, &buffer, &from);
                 buffer.drain(..len);
                 parsed = Some((

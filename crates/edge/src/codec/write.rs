@@ -18,6 +18,8 @@ pub struct Forwarding<'a> {
     /// `http` or `https`.
     pub scheme: &'a str,
     pub request_id: &'a str,
+    /// Whether the edge names itself in `Via`.
+    pub via: bool,
 }
 
 /// Where the parts that a log line needs lie in a written request.
@@ -55,6 +57,8 @@ pub fn write_request(
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
             Known::Via | Known::Date | Known::StrictTransportSecurity => true,
             Known::Expect => head.expects_continue,
+            // Means nothing to other methods, and is theirs.
+            Known::MaxForwards => head.max_forwards.is_none(),
             _ => false,
         };
         if passes {
@@ -72,11 +76,11 @@ pub fn write_request(
             }
         }
     }
-    out.extend_from_slice(match head.version {
-        Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Forwarded-For: ",
-        Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Forwarded-For: ",
-        Version::Http2 => b"Via: 2.0 tiebeam\r\nX-Forwarded-For: ",
-    });
+    if let Some(left) = head.max_forwards {
+        let _ = write!(out, "Max-Forwards: {}\r\n", left.saturating_sub(1));
+    }
+    write_via(out, from.via, head.version);
+    out.extend_from_slice(b"X-Forwarded-For: ");
     out.extend_from_slice(from.client.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(from.scheme.as_bytes());
@@ -92,6 +96,21 @@ pub fn write_request(
         path: Span::new(path_start, path_end),
         host: Span::new(host_start, host_end),
     }
+}
+
+/// Appends a TRACE as it came, for its own answer: its first line, and of its fields those about its way. Any other may
+/// be a secret that a script in a browser must not get to read (RFC 9110 section 9.3.8).
+pub fn write_trace(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8]) {
+    let line = buffer.get(head.method_name.start as usize..).unwrap_or_default();
+    let end = memchr::memchr(b'\r', line).unwrap_or(line.len());
+    out.extend_from_slice(&line[..end]);
+    out.extend_from_slice(b"\r\n");
+    for field in head.fields() {
+        if matches!(field.known, Known::Host | Known::Via | Known::MaxForwards) {
+            write_field(out, field.name.of(buffer), field.value.of(buffer));
+        }
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_target(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8]) {
@@ -110,6 +129,8 @@ pub struct ResponseExtras<'a> {
     /// An HTTP date, for servers that sent none (RFC 9110 section 6.6.1).
     pub date: &'a str,
     pub hsts: bool,
+    /// Whether the edge names itself in `Via`.
+    pub via: bool,
     /// How the body is framed for this client.
     pub framing: BodyLength,
     /// The client speaks HTTP/1.0 and must be told that the connection stays.
@@ -128,7 +149,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     for field in head.fields() {
         let passes = match field.known {
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
-            Known::Via | Known::Date | Known::Host | Known::Expect => true,
+            Known::Via | Known::Date | Known::Host | Known::Expect | Known::MaxForwards => true,
             Known::StrictTransportSecurity => !extras.hsts,
             _ => false,
         };
@@ -159,11 +180,8 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     if extras.hsts {
         out.extend_from_slice(b"Strict-Transport-Security: max-age=31536000\r\n");
     }
-    out.extend_from_slice(match head.version {
-        Version::Http11 => b"Via: 1.1 tiebeam\r\nX-Request-Id: ",
-        Version::Http10 => b"Via: 1.0 tiebeam\r\nX-Request-Id: ",
-        Version::Http2 => b"Via: 2.0 tiebeam\r\nX-Request-Id: ",
-    });
+    write_via(out, extras.via, head.version);
+    out.extend_from_slice(b"X-Request-Id: ");
     out.extend_from_slice(extras.request_id.as_bytes());
     out.extend_from_slice(match (extras.say_close && !head.is_switch(), extras.say_keep_alive) {
         (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
@@ -176,6 +194,17 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
 pub fn write_chunk_line(out: &mut Vec<u8>, bytes: usize) {
     // Writing to a vector cannot fail.
     let _ = write!(out, "{bytes:x}\r\n");
+}
+
+/// The version is the one in which the message was received; the name is a pseudonym (RFC 9110 section 7.6.3).
+fn write_via(out: &mut Vec<u8>, is_wanted: bool, received: Version) {
+    if is_wanted {
+        out.extend_from_slice(match received {
+            Version::Http11 => b"Via: 1.1 tiebeam\r\n",
+            Version::Http10 => b"Via: 1.0 tiebeam\r\n",
+            Version::Http2 => b"Via: 2.0 tiebeam\r\n",
+        });
+    }
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {

@@ -166,6 +166,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         limits: limits(),
         http2: Http2::On,
         access_log: AccessLog::Json,
+        via: true,
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),
         pools: BTreeMap::from([("web".parse().unwrap(), pool)]),
     }

@@ -140,6 +140,7 @@ fn config(
         limits: file.map(|f| f.limits.clone()).unwrap_or_default(),
         http2: file.map_or(Http2::On, |f| f.http2),
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
+        via: file.is_none_or(|f| f.via),
         sites: sites.collect(),
         pools: pools.collect(),
     }

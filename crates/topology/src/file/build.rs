@@ -54,6 +54,7 @@ fn edge(file: &File) -> Edge {
         workers: file.edge.workers,
         http2: file.edge.http2,
         access_log: file.edge.access_log,
+        via: file.edge.via,
         limits: file.edge.limits.clone(),
     }
 }

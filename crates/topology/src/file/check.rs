@@ -117,6 +117,18 @@ fn edge(file: &File, findings: &Findings<'_>) {
             "the request line is part of the head: make `header_bytes` the larger one",
         );
     }
+    if let Some(most) = &edge.connections_per_address
+        && most.value > edge.limits.connections as u64
+    {
+        findings.add(
+            most.span.clone(),
+            format!(
+                "`connections_per_address` is {}, and there are only {} connections in all",
+                most.value, edge.limits.connections
+            ),
+            "make it smaller than `connections`, or leave it out",
+        );
+    }
     if !file.sites_written && file.only_pool().is_none() {
         let (message, help) = match file.pools.first() {
             None => (

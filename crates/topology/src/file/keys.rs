@@ -121,7 +121,16 @@ section!(
     EDGE,
     "[edge]",
     "How the nodes with the role `edge` listen for clients.",
-    [edge::MODE, edge::HTTP, edge::HTTPS, edge::WORKERS, edge::HTTP2, edge::ACCESS_LOG, edge::LIMITS,]
+    [
+        edge::MODE,
+        edge::HTTP,
+        edge::HTTPS,
+        edge::WORKERS,
+        edge::HTTP2,
+        edge::ACCESS_LOG,
+        edge::VIA,
+        edge::LIMITS,
+    ]
 );
 pub(crate) mod edge {
     use super::*;
@@ -141,6 +150,8 @@ pub(crate) mod edge {
         /// How a request is written to the log
         ACCESS_LOG: Choices<AccessLog> = "access_log", Default("'json'"),
             Choices(&[("json", AccessLog::Json), ("common", AccessLog::Common), ("off", AccessLog::Off)]);
+        /// Whether what is passed on says in `Via` that it went through Tiebeam
+        VIA: Flag = "via", Default("true"), Flag;
         /// The bounds of what a client may use
         LIMITS: Table = "limits", Optional("their defaults"), Table(&super::LIMITS);
     }
@@ -158,7 +169,10 @@ section!(
         limits::IDLE_TIME,
         limits::TUNNEL_IDLE_TIME,
         limits::BODY_BYTES,
+        limits::BODY_RATE,
+        limits::BODY_GRACE,
         limits::CONNECTIONS,
+        limits::CONNECTIONS_PER_ADDRESS,
         limits::STREAMS,
         limits::CONNECT_TIME,
         limits::RESPONSE_TIME,
@@ -183,8 +197,15 @@ pub(crate) mod limits {
         TUNNEL_IDLE_TIME: Period = "tunnel_idle_time", Default("'1h'"), ms(1, 7 * DAY_MS);
         /// Bytes of a request's body; more is answered 413
         BODY_BYTES: Count = "body_bytes", Default("1073741824"), Count(0..=1 << 50);
+        /// Bytes a second that a request's body must bring once it was waited for longer than `body_grace`, else it is
+        /// answered 408; 0: any
+        BODY_RATE: Count = "body_rate", Default("100"), Count(0..=1 << 30);
+        /// How long a request's body may be waited for, whatever it brings
+        BODY_GRACE: Period = "body_grace", Default("'10s'"), ms(1, HOUR_MS);
         /// Client connections of one edge; at the bound, new ones wait in the kernel
         CONNECTIONS: Count = "connections", Default("20000"), Count(1..=1_000_000);
+        /// Those of one address (of IPv6: of one /64); more are reset
+        CONNECTIONS_PER_ADDRESS: Count = "connections_per_address", Optional("half of `connections`"), Count(1..=1_000_000);
         /// Requests at once on one connection of HTTP/2; more are refused there
         STREAMS: Count = "streams", Default("100"), Count(1..=10_000);
         /// Until a server has accepted a connection

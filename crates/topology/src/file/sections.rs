@@ -59,9 +59,11 @@ pub(crate) struct Edge {
     pub workers: Option<NonZeroUsize>,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub via: bool,
     pub limits: EdgeLimits,
     pub header_bytes: Located<u64>,
     pub request_line_bytes: Located<u64>,
+    pub connections_per_address: Option<Located<u64>>,
 }
 
 pub(crate) struct Site {
@@ -234,6 +236,8 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         .unwrap_or_else(|| Reader::absent(&keys::LIMITS, reader.header.clone(), findings));
     let header_bytes = bounds.get(&keys::limits::HEADER_BYTES);
     let request_line_bytes = bounds.get(&keys::limits::REQUEST_LINE_BYTES);
+    let connections = bounds.get(&keys::limits::CONNECTIONS);
+    let per_address = bounds.find(&keys::limits::CONNECTIONS_PER_ADDRESS);
     let limits = EdgeLimits {
         header_bytes: size(header_bytes.value),
         header_count: size(bounds.get(&keys::limits::HEADER_COUNT).value),
@@ -242,7 +246,10 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         idle_time: bounds.get(&keys::limits::IDLE_TIME).value,
         tunnel_idle_time: bounds.get(&keys::limits::TUNNEL_IDLE_TIME).value,
         body_bytes: bounds.get(&keys::limits::BODY_BYTES).value,
-        connections: size(bounds.get(&keys::limits::CONNECTIONS).value),
+        body_rate: bounds.get(&keys::limits::BODY_RATE).value,
+        body_grace: bounds.get(&keys::limits::BODY_GRACE).value,
+        connections: size(connections.value),
+        connections_per_address: per_address.as_ref().map(|most| size(most.value)),
         streams: size(bounds.get(&keys::limits::STREAMS).value),
         connect_time: bounds.get(&keys::limits::CONNECT_TIME).value,
         response_time: bounds.get(&keys::limits::RESPONSE_TIME).value,
@@ -257,9 +264,11 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         workers: workers(reader, &keys::edge::WORKERS),
         http2: reader.get(&keys::edge::HTTP2).value,
         access_log: reader.get(&keys::edge::ACCESS_LOG).value,
+        via: reader.get(&keys::edge::VIA).value,
         limits,
         header_bytes,
         request_line_bytes,
+        connections_per_address: per_address,
     }
 }
 
