@@ -226,3 +226,79 @@ impl Drop for Open<'_> {
         self.0.tunnels.sub(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::buffer::BUFFER_BYTES;
+
+    /// One direction between two pipes that hold 100 bytes each: what is said, and where it is heard.
+    struct Pipes {
+        flow: Flow,
+        buffers: Buffers,
+        speaker: Option<DuplexStream>,
+        sender: DuplexStream,
+        receiver: DuplexStream,
+        hearer: DuplexStream,
+    }
+
+    impl Pipes {
+        fn new() -> Self {
+            let ((speaker, sender), (receiver, hearer)) = (duplex(100), duplex(100));
+            let flow = Flow::new(Buffer::default());
+            Self { flow, buffers: Buffers::default(), speaker: Some(speaker), sender, receiver, hearer }
+        }
+
+        fn poll(&mut self) -> Poll<Result<(), Broken>> {
+            let Self { flow, buffers, sender, receiver, .. } = self;
+            flow.poll(&mut Context::from_waker(Waker::noop()), buffers, sender, receiver)
+        }
+
+        async fn say(&mut self, bytes: usize) {
+            self.speaker.as_mut().unwrap().write_all(&vec![b'x'; bytes]).await.unwrap();
+        }
+
+        async fn hear(&mut self, bytes: usize) {
+            self.hearer.read_exact(&mut vec![0; bytes]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_direction_reads_on_when_its_receiver_has_all_and_holds_nothing_while_idle() {
+        let mut pipes = Pipes::new();
+        assert!(pipes.poll().is_pending());
+        assert_eq!(pipes.flow.buffer.capacity(), 0);
+        pipes.say(60).await;
+        assert!(pipes.poll().is_pending());
+        assert_eq!((pipes.flow.bytes, pipes.flow.buffer.capacity(), pipes.flow.is_out()), (60, 0, true));
+        // 40 of these fit behind the 60; the others stay, and what is said next is left where it is.
+        pipes.say(100).await;
+        assert!(pipes.poll().is_pending());
+        assert_eq!((pipes.flow.bytes, pipes.flow.buffer.data().len()), (100, 60));
+        assert_eq!(pipes.flow.buffer.capacity(), BUFFER_BYTES);
+        pipes.say(100).await;
+        assert!(pipes.poll().is_pending());
+        assert_eq!(pipes.flow.buffer.data().len(), 60);
+        // The end is told behind everything that was said before it.
+        pipes.speaker = None;
+        pipes.hear(100).await;
+        assert!(pipes.poll().is_pending() && pipes.flow.is_open());
+        pipes.hear(100).await;
+        assert!(matches!(pipes.poll(), Poll::Ready(Ok(()))));
+        pipes.hear(60).await;
+        assert_eq!((pipes.hearer.read(&mut [0]).await.unwrap(), pipes.flow.bytes), (0, 260));
+        assert_eq!(pipes.flow.buffer.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_broke_is_told_apart() {
+        let mut pipes = Pipes::new();
+        pipes.say(1).await;
+        drop(std::mem::replace(&mut pipes.hearer, duplex(1).0));
+        assert!(matches!(pipes.poll(), Poll::Ready(Err(Broken::Receiver))));
+    }
+}

@@ -161,7 +161,8 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
         out.extend_from_slice(b"\r\n");
         return;
     }
-    if head.is_switch() {
+    // A 426 says which protocol it wants (RFC 9110 section 15.5.22).
+    if head.is_switch() || (status == 426 && head.fields.offers_websocket()) {
         out.extend_from_slice(SWITCH);
     }
     match extras.framing {

@@ -251,6 +251,27 @@ fn a_node_and_a_pool_are_a_load_balancer() {
 }
 
 #[test]
+fn what_an_edge_says_of_itself_and_what_one_client_may_use() {
+    let edge = |more: &str| {
+        let text = format!("{EDGE_ONLY}[pool.web]\nservers = [\"10.0.0.9:3000\"]\n[edge]\n{more}");
+        parsed(&text).edge.unwrap()
+    };
+    let plain = edge("");
+    assert!(plain.via);
+    assert_eq!((plain.limits.connections, plain.limits.connections_per_address()), (20_000, 10_000));
+    let told = edge(
+        "via = false\nlimits = { connections = 50, tunnel_idle_time = \"5m\", body_rate = 0, body_grace = \"1s\" }\n",
+    );
+    assert!(!told.via);
+    assert_eq!((told.limits.connections_per_address, told.limits.connections_per_address()), (None, 25));
+    assert_eq!((told.limits.tunnel_idle_time, told.limits.body_rate), (Duration::from_secs(300), 0));
+    assert_eq!(told.limits.body_grace, Duration::from_secs(1));
+    let few = edge("limits = { connections = 1 }\n").limits;
+    assert_eq!(few.connections_per_address(), 1);
+    assert_eq!(edge("limits = { connections_per_address = 7 }\n").limits.connections_per_address(), 7);
+}
+
+#[test]
 fn servers_alone_are_a_router() {
     let mut cluster = parsed(
         "[database]\nservers = [\"10.0.0.5:5432\", \"10.0.0.6:5432\"]\nuser = \"watch\"\npassword_file = \"pw\"\n[sql]\nlisten = \"0.0.0.0:6432\"\n",
