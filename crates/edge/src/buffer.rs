@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// For long bodies: fewer system calls, and still far below a megabyte a connection.
 pub const LONG_BUFFER_BYTES: usize = 64 * 1024;
+/// What is kept apart from a buffer of its own while the rest of it is waited for.
+const PARKED_BYTES: usize = 2 * 1024;
 /// Kept by a worker for the next connection.
 const KEPT: usize = 256;
 
@@ -88,10 +90,22 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Gives `buffer` memory if it has none.
+    /// Gives `buffer` memory to read into if it has none, or only what [`Buffers::park`] left it.
     pub fn lend(&self, buffer: &mut Buffer) {
-        if buffer.bytes.is_empty() {
-            buffer.bytes = self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+        if buffer.bytes.len() < BUFFER_BYTES {
+            let mut bytes = self.free.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES]);
+            let end = buffer.data().len();
+            bytes[..end].copy_from_slice(buffer.data());
+            *buffer = Buffer { bytes, start: 0, end };
+        }
+    }
+
+    /// Takes the memory back but for what was read, if that is little: it waits for more, which may never come.
+    pub fn park(&self, buffer: &mut Buffer) {
+        if buffer.bytes.len() == BUFFER_BYTES && buffer.data().len() <= PARKED_BYTES {
+            let bytes = buffer.data().to_vec();
+            self.reclaim(buffer);
+            *buffer = Buffer { end: bytes.len(), start: 0, bytes };
         }
     }
 
@@ -114,6 +128,33 @@ impl Buffers {
         let mut texts = self.texts.borrow_mut();
         if text.capacity() > 0 && text.capacity() <= BUFFER_BYTES && texts.len() < KEPT {
             texts.push(text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_parked_is_little_and_comes_back_whole() {
+        let buffers = Buffers::default();
+        for (bytes, consumed, capacity) in [
+            (1, 0, 1),
+            (3000, 1000, 2000),
+            (PARKED_BYTES, 0, PARKED_BYTES),
+            (PARKED_BYTES + 1, 0, BUFFER_BYTES),
+        ] {
+            let mut buffer = Buffer::default();
+            buffers.lend(&mut buffer);
+            let said: Vec<u8> = (0..bytes).map(|i| i as u8).collect();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(buffer.poll_read(&mut cx, &mut said.as_slice()).is_ready());
+            buffer.consume(consumed);
+            buffers.park(&mut buffer);
+            assert_eq!((buffer.capacity(), buffer.data()), (capacity, &said[consumed..]));
+            buffers.lend(&mut buffer);
+            assert_eq!((buffer.capacity(), buffer.data()), (BUFFER_BYTES, &said[consumed..]));
         }
     }
 }

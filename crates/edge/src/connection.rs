@@ -176,7 +176,10 @@ impl<S: Io> Connection<S> {
                         }
                     }
                     Poll::Pending => match (self.timer.poll_expired(cx), is_begun) {
-                        (false, true) => return Poll::Pending,
+                        (false, true) => {
+                            self.worker.buffers.park(&mut self.buffer);
+                            return Poll::Pending;
+                        }
                         (true, true) if self.worker.clock.is_over() => {
                             self.worker.counters.reason(Reason::DrainTime);
                             return Poll::Ready(Next::Cut);

@@ -63,6 +63,12 @@ fn beset<T>(edge: &Edge, play: impl FnOnce() -> T) -> T {
     })
 }
 
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 #[test]
 fn slow_heads_slow_nobody_else_down() {
     let limit = getrlimit(Resource::Nofile);
@@ -74,6 +80,11 @@ fn slow_heads_slow_nobody_else_down() {
     let edge = start(config);
     let mut client = Client::new(&edge);
     p99(&mut client);
+    // Each holds what it said, and no buffer of its own.
+    let before = resident_kib();
+    let grown = beset(&edge, || resident_kib().saturating_sub(before));
+    assert!(grown <= SLOW * 4, "{grown} KiB for {SLOW} slow heads");
+    until("they are gone", || edge.stats().connections.open == 1);
     // By turns, so that whatever else this machine does meets both; the best of each is what the edge can do.
     let mut best = [Duration::MAX; 2];
     for _ in 0..ROUNDS {
