@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::codec::{Asked, BodyLength, Method};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
+use crate::pages::Page;
 use crate::servers::Server;
 use crate::tunnel::Carried;
 use crate::wire::Io;
@@ -105,9 +106,49 @@ pub async fn reply<'a, S: Io>(
     why: Option<&'static str>,
     extra: &str,
 ) -> Answered<'a> {
+    if let Some(page) = request.error_page(status) {
+        let extra = format!("{}{extra}", described(page));
+        return say(connection, request, status, &extra, &page.bytes, why).await;
+    }
     let body = body(status, words, request.id.as_str());
     let extra = format!("{HTML}{extra}");
     say(connection, request, status, &extra, body.as_bytes(), why).await
+}
+
+/// Where the route of the request sends it.
+pub async fn redirect_by_rule<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    status: u16,
+) -> Answered<'a> {
+    let rules = request.rules();
+    let redirect = rules.and_then(|rules| Some((rules, rules.redirect.as_ref()?)));
+    let Some((rules, redirect)) = redirect else {
+        return fail(connection, request, 404, Reason::NoRoute).await;
+    };
+    let mut extra = format!("Location: {}\r\n", rules.location(&redirect.to, request.target()));
+    for (name, value) in rules.response.set() {
+        extra.extend([name, ": ", value, "\r\n"]);
+    }
+    say(connection, request, status, &extra, b"", None).await
+}
+
+/// That the site, or this part of it, is being worked on.
+pub async fn maintenance<'a, S: Io>(connection: &mut Connection<S>, request: &Request) -> Answered<'a> {
+    let Some(page) = request.maintenance() else {
+        return fail(connection, request, 503, Reason::Maintenance).await;
+    };
+    connection.worker.counters.reason(Reason::Maintenance);
+    let extra = format!("{}Retry-After: {MAINTENANCE_RETRY_S}\r\n", described(page));
+    let why = Some(Reason::Maintenance.label());
+    say(connection, request, 503, &extra, &page.bytes, why).await
+}
+
+/// When a client may ask again, seconds. Work takes longer than a restart.
+const MAINTENANCE_RETRY_S: u32 = 120;
+
+fn described(page: &Page) -> String {
+    format!("Content-Type: {}\r\nCache-Control: no-store\r\n", page.media_type)
 }
 
 async fn say<'a, S: Io>(
@@ -173,7 +214,9 @@ pub fn title(status: u16) -> &'static str {
         204 => "No Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
+        302 => "Found",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         404 => "Not Found",

@@ -108,7 +108,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         let has_floor = self.request.body != BodyLength::None && limits.body_rate > 0;
         let pace_clock = has_floor.then(|| self.connection.worker.clock.timer());
         let mut pace = Pace::default();
-        let mut stall = Stall::begin(&self.connection.timer, self.moved(), limits.response_time);
+        let mut stall = Stall::begin(&self.connection.timer, self.moved(), self.request.response_time());
         poll_fn(|cx| {
             let polled = self.poll_head(cx, &mut judged);
             if polled.is_ready() {
@@ -120,7 +120,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                 return Poll::Ready(Err(Lost::ClientSlow(Reason::BodyRate)));
             }
             let is_reader_awaited = !self.down.out.is_out();
-            let within = if is_reader_awaited { limits.idle_time } else { limits.response_time };
+            let within = if is_reader_awaited { limits.idle_time } else { self.request.response_time() };
             if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {
                 return Poll::Pending;
             }
@@ -281,7 +281,13 @@ impl<'c, S: Io> Attempt<'c, S> {
                     say_keep_alive: client_persists && !is_modern,
                     say_close: !client_persists,
                 };
-                write_response(self.down.out.lead_mut(), &head, data, &extras);
+                let lead = self.down.out.lead_mut();
+                let start = lead.len();
+                write_response(lead, &head, data, &extras);
+                let edits = self.request.rules().map(|rules| &rules.response);
+                if let Some(edits) = edits.filter(|edits| !is_interim && !edits.is_empty()) {
+                    edits.apply(lead, start);
+                }
             });
         }
         let (status, is_switch) = (head.status, head.is_switch());
@@ -305,7 +311,7 @@ impl<'c, S: Io> Attempt<'c, S> {
     /// Passes the answer on to its end; nothing is tried again from here on.
     pub async fn until_ended(mut self, begun: Begun, server: &Server, trip: &mut Answered<'_>) {
         let limits = &self.request.view.limits;
-        let mut stall = Stall::begin(&self.connection.timer, self.moved(), limits.response_time);
+        let mut stall = Stall::begin(&self.connection.timer, self.moved(), self.request.response_time());
         let ended = poll_fn(|cx| {
             // A client that breaks its body now has its connection closed after the answer.
             if self.poll_up(cx).is_err() {
@@ -322,7 +328,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                 Poll::Pending => {}
             }
             let (within, reason) = match self.down.out.is_out() {
-                true => (limits.response_time, Reason::AnswerCut),
+                true => (self.request.response_time(), Reason::AnswerCut),
                 false => (limits.idle_time, Reason::ReaderTime),
             };
             if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {

@@ -11,7 +11,11 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Route};
+use tiebeam_topology::{
+    AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Route, SiteRules,
+};
+
+use crate::pages::Page;
 
 /// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
 /// requests finish under the one they began with.
@@ -25,8 +29,13 @@ pub struct Config {
     /// Whether the edge names itself, as `tiebeam`, in `Via` of what it passes on.
     pub via: bool,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
+    /// Those that sites and routes name.
+    pub pages: Pages,
     pub pools: BTreeMap<PoolName, PoolConfig>,
 }
+
+/// Pages of the operator's, by the paths that name them.
+pub type Pages = BTreeMap<PathBuf, Page>;
 
 /// What is served under one host pattern.
 #[derive(Clone, Debug)]
@@ -39,6 +48,7 @@ pub struct SiteConfig {
     pub hsts: bool,
     /// Longest path first: the first match wins.
     pub routes: Vec<Route>,
+    pub rules: SiteRules,
 }
 
 #[derive(Clone, Debug)]

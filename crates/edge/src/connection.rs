@@ -21,7 +21,8 @@ use crate::codec::{
 use crate::counters::Reason;
 use crate::exchange::Outgoing;
 use crate::forward::forward;
-use crate::snapshot::{Snapshot, To};
+use crate::routing::{self, Destination, Place};
+use crate::snapshot::To;
 use crate::wire::Io;
 use crate::worker::{RequestId, View, Worker};
 use crate::{codec, files};
@@ -71,6 +72,11 @@ impl Client {
         let address = peer.ip().to_canonical();
         Self { address, text: address.to_string().into(), scheme, name: name.map(Rc::from) }
     }
+
+    /// Asked for by SNI.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
 }
 
 /// A request that passed the parser: what is needed of it after its bytes are gone.
@@ -84,25 +90,16 @@ pub struct Request {
     /// A server may answer 101.
     pub offers_websocket: bool,
     pub id: RequestId,
-    /// The request as a server is sent it.
+    /// The request as a server is sent it, if no rule says otherwise.
     pub head: Vec<u8>,
+    /// Instead of `head`, by the rules of its route.
+    pub to_server: Option<Vec<u8>>,
     pub spans: RequestSpans,
     pub view: Rc<View>,
     pub to: Destination,
+    pub place: Place,
     pub hsts: bool,
     pub started: Instant,
-}
-
-pub enum Destination {
-    Route(To),
-    /// To the same target over HTTPS.
-    Redirect,
-    Misdirected,
-    NoRoute,
-    /// `Max-Forwards: 0`: it was meant for this edge. A TRACE as it came.
-    LastHop(Vec<u8>),
-    /// Its head says that the body is longer than `edge.limits.body_bytes`.
-    BodyTooLong,
 }
 
 enum Next {
@@ -218,7 +215,6 @@ impl<S: Io> Connection<S> {
         if S::IS_HTTP2 {
             head.version = Version::Http2;
         }
-        let is_too_long = matches!(head.body, BodyLength::Length(n) if n > view.limits.body_bytes);
         let id = self.worker.request_id();
         let mut text = self.worker.buffers.text();
         let from = Forwarding {
@@ -229,11 +225,12 @@ impl<S: Io> Connection<S> {
         };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
-        let (to, hsts) = match is_too_long {
-            true => (Destination::BodyTooLong, false),
-            false => self.destination(&view, host, spans.path.of(&text)),
-        };
-        let to = match to {
+        let has_https = self.worker.shared.https_port.is_some();
+        let routed = routing::route(&view, &self.client, has_https, host, spans.path.of(&text));
+        let rules = routed.place.rules(&view);
+        let most_bytes = rules.map_or(view.limits.body_bytes, |rules| rules.body_bytes);
+        let to = match routed.to {
+            _ if matches!(head.body, BodyLength::Length(n) if n > most_bytes) => Destination::BodyTooLong,
             Destination::Route(_) if head.max_forwards == Some(0) => {
                 let mut seen = Vec::new();
                 write_trace(&mut seen, &head, data);
@@ -249,40 +246,17 @@ impl<S: Io> Connection<S> {
             expects_continue: head.expects_continue,
             offers_websocket: head.offers_websocket,
             id,
+            to_server: rules.and_then(|rules| rules.rewritten(&text, spans.path.range())),
             head: text,
             spans,
             to,
-            hsts,
+            place: routed.place,
+            hsts: routed.hsts,
             view,
             started: Instant::now(),
         };
         self.worker.counters.from_clients.add(len as u64);
         Ok(Some((request, len)))
-    }
-
-    fn destination(&self, view: &Snapshot, host: &[u8], path: &[u8]) -> (Destination, bool) {
-        let Some(index) = view.site(host) else { return (Destination::Misdirected, false) };
-        let scheme = self.client.scheme;
-        let asked = self.client.name.as_ref().map(|name| view.site(name.as_bytes()));
-        if scheme == Scheme::Https && asked.is_some_and(|asked| asked != Some(index)) {
-            return (Destination::Misdirected, false);
-        }
-        let site = view.site_at(index);
-        let has_https = site.tls.is_some() && self.worker.shared.https_port.is_some();
-        if scheme == Scheme::Http && site.redirect && has_https {
-            // HTTP/1.0 without a host: there is no name to be sent to.
-            let to = if host.is_empty() { Destination::Misdirected } else { Destination::Redirect };
-            return (to, false);
-        }
-        let hsts = site.hsts && scheme == Scheme::Https;
-        match site.route(path) {
-            Some(to) => (Destination::Route(to.clone()), hsts),
-            // `OPTIONS *` is about the server: whoever answers for `/` answers it.
-            None if path == b"*" => {
-                (site.route(b"/").map_or(Destination::NoRoute, |to| Destination::Route(to.clone())), hsts)
-            }
-            None => (Destination::NoRoute, hsts),
-        }
     }
 
     /// Answers it in any case, and says what becomes of the connection.
@@ -300,6 +274,10 @@ impl<S: Io> Connection<S> {
                 let (directory, prefix) = (directory.clone(), *prefix);
                 files::answer(self, &request, directory, prefix).await
             }
+            Destination::Route(To::Redirect(status)) => {
+                answer::redirect_by_rule(self, &request, *status).await
+            }
+            Destination::Maintenance => answer::maintenance(self, &request).await,
             Destination::Route(To::Nowhere) => answer::fail(self, &request, 503, Reason::NoServer).await,
             Destination::Redirect => answer::redirect(self, &request).await,
             Destination::Misdirected => answer::fail(self, &request, 421, Reason::Misdirected).await,

@@ -55,6 +55,8 @@ pub enum Reason {
     DrainTime,
     /// 421: no site has that name, or another site's certificate was asked for.
     Misdirected,
+    /// 503: the site or the route is being worked on.
+    Maintenance,
     /// 404: no route of the site.
     NoRoute,
     /// 404 or 405 of a files route.
@@ -101,6 +103,7 @@ impl Reason {
             IdleTime,
             DrainTime,
             Misdirected,
+            Maintenance,
             NoRoute,
             NoFile,
             NoServer,
@@ -129,6 +132,7 @@ impl Reason {
             Self::IdleTime => "idle_time",
             Self::DrainTime => "drain_time",
             Self::Misdirected => "misdirected",
+            Self::Maintenance => "maintenance",
             Self::NoRoute => "no_route",
             Self::NoFile => "no_file",
             Self::NoServer => "no_server",

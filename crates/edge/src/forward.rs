@@ -27,6 +27,20 @@ pub async fn forward<'p, S: Io>(
     request: &mut Request,
     pool: &'p Pool,
 ) -> Answered<'p> {
+    let Some(to_server) = request.to_server.take() else { return as_it_is(connection, request, pool).await };
+    // The log tells what the client asked, not what became of it.
+    let asked = std::mem::replace(&mut request.head, to_server);
+    let answered = as_it_is(connection, request, pool).await;
+    let sent = std::mem::replace(&mut request.head, asked);
+    connection.worker.buffers.reclaim_text(sent);
+    answered
+}
+
+async fn as_it_is<'p, S: Io>(
+    connection: &mut Connection<S>,
+    request: &mut Request,
+    pool: &'p Pool,
+) -> Answered<'p> {
     let worker = connection.worker.clone();
     let view = request.view.clone();
     let limits = &view.limits;
@@ -39,7 +53,7 @@ pub async fn forward<'p, S: Io>(
             framed => framed,
         }),
         request.body == BodyLength::Chunked,
-        limits.body_bytes,
+        request.body_bytes(),
     );
     let repeatable = request.method.is_safe() && request.body == BodyLength::None;
     let mut trip = Answered::own(0, None, End::Close);

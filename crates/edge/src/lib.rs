@@ -25,6 +25,9 @@ mod health;
 mod listen;
 mod log_file;
 mod pace;
+mod pages;
+mod routing;
+mod rules;
 mod servers;
 mod snapshot;
 mod stats;
@@ -35,9 +38,10 @@ mod wire;
 mod worker;
 
 pub use config::{
-    Addresses, Config, Listeners, LogFile, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig,
+    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, ServerConfig, ServerId, SiteConfig,
 };
 pub use edge::Edge;
 pub use error::StartError;
+pub use pages::{PAGE_MAX_BYTES, Page, PageError};
 pub use stats::*;
 pub use tiebeam_balance::health::State;

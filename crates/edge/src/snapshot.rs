@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, StatusPattern, Target};
 
 use crate::codec::HeadLimits;
 use crate::config::Config;
+use crate::pages::Page;
+use crate::rules::Rules;
 use crate::servers::{Pool, Registry};
 
 /// Immutable; a new one replaces it.
@@ -30,12 +32,16 @@ pub struct Site {
     pub tls: Option<Arc<CertifiedKey>>,
     pub redirect: bool,
     pub hsts: bool,
+    pub maintenance: Option<Page>,
+    /// One status before all of its class.
+    errors: Vec<(StatusPattern, Page)>,
     routes: Vec<Route>,
 }
 
 struct Route {
     path: String,
     to: To,
+    rules: Rules,
 }
 
 /// Where a route leads.
@@ -45,6 +51,8 @@ pub enum To {
     Pool(usize),
     /// A directory, and how many bytes of the path the route itself takes.
     Files { directory: Arc<PathBuf>, prefix: usize },
+    /// Elsewhere, with this status; the rules of the route say where.
+    Redirect(u16),
     /// A pool that the configuration does not hold: answered as a pool without servers.
     Nowhere,
 }
@@ -70,7 +78,9 @@ impl Snapshot {
             any: None,
         };
         for (pattern, site) in config.sites {
+            let limits = snapshot.limits.clone();
             let routes = site.routes.into_iter().map(|route| {
+                let rules = Rules::compile(&route, &site.rules, &limits, &config.pages);
                 let to = match route.to {
                     Target::Pool(name) => {
                         snapshot.pools.iter().position(|p| p.name == name).map_or(To::Nowhere, To::Pool)
@@ -78,11 +88,25 @@ impl Snapshot {
                     Target::Files(directory) => {
                         To::Files { directory: Arc::new(directory), prefix: route.path.len() }
                     }
+                    Target::Redirect(redirect) => To::Redirect(redirect.status.into()),
                 };
-                Route { path: route.path, to }
+                Route { path: route.path, to, rules }
             });
-            let site =
-                Site { tls: site.tls, redirect: site.redirect, hsts: site.hsts, routes: routes.collect() };
+            let routes = routes.collect();
+            let page = |path: &PathBuf| config.pages.get(path).cloned();
+            let errors = site.rules.errors.iter();
+            let site = Site {
+                tls: site.tls,
+                redirect: site.redirect,
+                hsts: site.hsts,
+                maintenance: site
+                    .rules
+                    .maintenance
+                    .as_ref()
+                    .map(|p| page(p).unwrap_or_else(Page::maintenance)),
+                errors: errors.filter_map(|(status, path)| Some((*status, page(path)?))).collect(),
+                routes,
+            };
             let index = snapshot.sites.len();
             snapshot.sites.push(site);
             match pattern {
@@ -127,12 +151,24 @@ impl Snapshot {
 
 impl Site {
     /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary.
-    pub fn route(&self, path: &[u8]) -> Option<&To> {
-        let matches = |route: &&Route| {
+    pub fn route(&self, path: &[u8]) -> Option<usize> {
+        let matches = |route: &Route| {
             let prefix = route.path.as_bytes();
             path.starts_with(prefix)
                 && (path.len() == prefix.len() || prefix.ends_with(b"/") || path[prefix.len()] == b'/')
         };
-        self.routes.iter().find(matches).map(|route| &route.to)
+        self.routes.iter().position(matches)
+    }
+
+    pub fn to(&self, route: usize) -> &To {
+        &self.routes[route].to
+    }
+
+    pub fn rules(&self, route: usize) -> &Rules {
+        &self.routes[route].rules
+    }
+
+    pub fn error_page(&self, status: u16) -> Option<&Page> {
+        self.errors.iter().find(|(pattern, _)| pattern.holds(status)).map(|(_, page)| page)
     }
 }

@@ -32,7 +32,7 @@ fn files() -> (tempfile::TempDir, Config) {
     let made = std::process::Command::new("mkfifo").arg(public.join("pipe")).status().unwrap();
     assert!(made.success());
     let mut config = config(&[]);
-    let route = Route { path: "/assets/".to_owned(), to: Target::Files(public) };
+    let route = Route::new("/assets/", Target::Files(public));
     config.sites.values_mut().next().unwrap().routes = vec![route];
     (folder, config)
 }
@@ -138,7 +138,7 @@ fn the_root_may_have_a_well_known_folder_and_needs_a_slash() {
     let routes = &mut config.sites.values_mut().next().unwrap().routes;
     routes[0].path = "/".to_owned();
     let to = routes[0].to.clone();
-    routes.insert(0, Route { path: "/docs".to_owned(), to });
+    routes.insert(0, Route::new("/docs", to));
     let edge = start(config);
     assert_eq!(get(&edge, "/.well-known/security.txt").body, "mail us");
     assert_eq!(get(&edge, "/docs/.well-known/security.txt").status, 404);

@@ -31,7 +31,7 @@ fn both(server: &Server, time: Duration) -> (tempfile::TempDir, Config) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("x"), "x".repeat(BODY_BYTES)).unwrap();
     let mut config = config(&[server.address]);
-    let files = Route { path: "/file/".to_owned(), to: Target::Files(folder.path().to_owned()) };
+    let files = Route::new("/file/", Target::Files(folder.path().to_owned()));
     config.sites.values_mut().next().unwrap().routes.insert(0, files);
     (config.limits.idle_time, config.limits.response_time) = (time, time);
     (folder, config)

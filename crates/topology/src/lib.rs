@@ -8,6 +8,7 @@ mod model;
 mod moment;
 mod name;
 mod problem;
+mod route;
 mod schema;
 mod wal;
 
@@ -15,5 +16,9 @@ pub use model::*;
 pub use moment::Moment;
 pub use name::{AppName, ClusterName, HostPattern, NameError, NodeName, PoolName};
 pub use problem::{PROBLEMS_MAX, Problem, Problems, Span};
+pub use route::{
+    FieldEdits, Redirect, RedirectStatus, Route, RouteRules, SiteRules, StatusPattern, StatusPatternError,
+    Target,
+};
 pub use schema::schema;
 pub use wal::{Epoch, Lsn, ParseLsnError, Timeline};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{AppName, ClusterName, HostPattern, NodeName, PoolName};
+use crate::{AppName, ClusterName, HostPattern, NodeName, PoolName, Route, SiteRules, Target};
 
 /// A whole `tiebeam.toml`, checked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -160,6 +160,8 @@ pub struct Site {
     pub https: Https,
     /// Longest path first, so that the first match is the right one.
     pub routes: Vec<Route>,
+    #[serde(flatten)]
+    pub rules: SiteRules,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -178,22 +180,6 @@ pub enum Https {
         redirect: bool,
         hsts: bool,
     },
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Route {
-    /// Starts with `/`. A path matches if it is equal, or starts with it at a segment's boundary.
-    pub path: String,
-    pub to: Target,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Target {
-    /// A pool that exists.
-    Pool(PoolName),
-    /// A directory; as written in the file, until [`Cluster::rooted`] has put the file's folder before it.
-    Files(PathBuf),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -354,6 +340,10 @@ impl Cluster {
                 if let Target::Files(directory) = &mut route.to {
                     *directory = folder.join(&directory);
                 }
+            }
+            let of_routes = site.routes.iter_mut().filter_map(|route| route.rules.maintenance.as_mut());
+            for page in site.rules.errors.values_mut().chain(&mut site.rules.maintenance).chain(of_routes) {
+                *page = folder.join(&page);
             }
         }
         if let Some(Database::Foreign { password_file: Some(file), .. }) = &mut self.database {

@@ -65,7 +65,7 @@ pub enum Fault {
     Trailer,
     #[error("the body ended before its length")]
     BodyCut,
-    #[error("the body is longer than edge.limits.body_bytes")]
+    #[error("the body is longer than body_bytes of its route or of edge.limits")]
     BodyTooLong,
     #[error("the answer switches protocols though nobody asked for that one")]
     Switched,

@@ -8,6 +8,7 @@
 //! the backslash in a query, and percent signs there that encode nothing.
 
 mod body;
+mod edit;
 mod fault;
 mod fields;
 mod grammar;
@@ -19,6 +20,7 @@ mod write;
 mod tests;
 
 pub use body::{BodyDecoder, Decoded};
+pub use edit::{Edits, replaced_prefix, with_path};
 pub use fault::Fault;
 pub use fields::{Field, HeadLimits, Known};
 pub use grammar::host_without_port;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use self::forms::Forms;
+pub use self::kind::kind;
 
 use self::asked::Asked;
 use self::find::{Lookup, Outcome, find};

@@ -59,7 +59,11 @@ fn head<S: Io>(connection: &Connection<S>, request: &Request, reply: &Reply, kee
     }
     head.push_str(request.connection_line(keeps));
     head.push_str("\r\n");
-    head.into_bytes()
+    let mut head = head.into_bytes();
+    if let Some(edits) = request.rules().map(|rules| &rules.response).filter(|edits| !edits.is_empty()) {
+        edits.apply(&mut head, 0);
+    }
+    head
 }
 
 /// Sends `chunk`, which ends with the first `sent` bytes of the body, then the rest of `length`. An error has been

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Route, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Route, SiteRules, Target};
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
 pub fn loopback() -> SocketAddr {
@@ -159,14 +159,21 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         .enumerate()
         .map(|(i, address)| ServerConfig { id: ServerId::new(format!("s{i}")), address: *address });
     let pool = PoolConfig { servers: servers.collect(), health: health(), app: false };
-    let route = Route { path: "/".to_owned(), to: Target::Pool("web".parse().unwrap()) };
-    let site = SiteConfig { tls: None, redirect: false, hsts: false, routes: vec![route] };
+    let route = Route::new("/", Target::Pool("web".parse().unwrap()));
+    let site = SiteConfig {
+        tls: None,
+        redirect: false,
+        hsts: false,
+        routes: vec![route],
+        rules: SiteRules::default(),
+    };
     Config {
         node: "a".parse().unwrap(),
         limits: limits(),
         http2: Http2::On,
         access_log: AccessLog::Json,
         via: true,
+        pages: Pages::new(),
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),
         pools: BTreeMap::from([("web".parse().unwrap(), pool)]),
     }

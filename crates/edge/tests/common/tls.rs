@@ -10,6 +10,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConnection, StreamOwned};
 use tiebeam_edge::{Config, Edge, Listeners, LogSink, SiteConfig};
 
+use tiebeam_topology::SiteRules;
+
 use super::{Server, config, loopback};
 
 fn certificate(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
@@ -43,7 +45,13 @@ impl Https {
         for (name, hsts) in [("one.example", true), ("two.example", false)] {
             let (der, key) = certificate(name);
             roots.add(der).unwrap();
-            let site = SiteConfig { tls: Some(key), redirect: hsts, hsts, routes: routes.clone() };
+            let site = SiteConfig {
+                tls: Some(key),
+                redirect: hsts,
+                hsts,
+                routes: routes.clone(),
+                rules: SiteRules::default(),
+            };
             config.sites.insert(name.parse().unwrap(), site);
         }
         let listeners = Listeners { http: Some(loopback()), https: Some(loopback()), workers: 2 };

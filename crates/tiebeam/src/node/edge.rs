@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tiebeam_edge::{
-    Config, Edge, Listeners, LogFile, LogSink, PoolConfig, ServerConfig, ServerId, SiteConfig,
+    Config, Edge, Listeners, LogFile, LogSink, Pages, PoolConfig, ServerConfig, ServerId, SiteConfig,
 };
 use tiebeam_ledger::Store;
 use tiebeam_topology::{AccessLog, HostPattern, Http2, Https, Members};
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::apps::{APPS, registered};
 use super::board::Board;
-use super::{Here, failure};
+use super::{Here, failure, pages};
 use crate::cli::WrongUse;
 
 /// The list of servers is made anew this often, besides on every change.
@@ -36,6 +36,12 @@ pub struct Part {
 /// The certificates of sites, loaded once.
 type Certificates = BTreeMap<HostPattern, Arc<CertifiedKey>>;
 
+/// What was read from files beside the configuration.
+struct Loaded {
+    certificates: Certificates,
+    pages: Pages,
+}
+
 impl Part {
     /// Answers once the ledger is known, so that the first request finds its servers; without a quorum, with what this
     /// node last knew.
@@ -43,7 +49,7 @@ impl Part {
         let file = here.cluster.edge.as_ref().context("a node with the role edge has an [edge]")?;
         let address = here.cluster.nodes[&here.name].address;
         let at = |port: Option<std::num::NonZeroU16>| port.map(|p| SocketAddr::new(address, p.get()));
-        let certificates = certificates(here)?;
+        let loaded = Loaded { certificates: certificates(here)?, pages: pages::load(&here.cluster)? };
         let listeners = Listeners {
             http: at(file.http),
             https: at(file.https),
@@ -57,11 +63,11 @@ impl Part {
         };
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
-        let config = config(here, &certificates, servers(here).await);
+        let config = config(here, &loaded, servers(here).await);
         let edge = Edge::start(listeners, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
         board.tell(Level::Info, format!("the edge on {} answers", here.name));
-        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), certificates));
+        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), loaded));
         Ok(Self { edge, publisher })
     }
 
@@ -76,13 +82,13 @@ impl Part {
 }
 
 /// Publishes the servers whenever they change. Without a quorum nothing changes, and the edge goes on.
-async fn publish(here: Arc<Here>, edge: Arc<Edge>, certificates: Certificates) {
+async fn publish(here: Arc<Here>, edge: Arc<Edge>, loaded: Loaded) {
     let mut changes = here.ledger.watch(APPS);
     let mut last = BTreeMap::new();
     loop {
         let servers = servers(&here).await;
         if servers != last {
-            edge.publish(config(&here, &certificates, servers.clone()));
+            edge.publish(config(&here, &loaded, servers.clone()));
             last = servers;
         }
         // A change, a missed change or the time: the list is read whole in each case.
@@ -110,7 +116,7 @@ async fn servers(here: &Here) -> BTreeMap<tiebeam_topology::AppName, Vec<ServerC
 
 fn config(
     here: &Here,
-    certificates: &Certificates,
+    loaded: &Loaded,
     servers: BTreeMap<tiebeam_topology::AppName, Vec<ServerConfig>>,
 ) -> Config {
     let file = here.cluster.edge.as_ref();
@@ -132,8 +138,11 @@ fn config(
             Https::Acme => (true, true),
             Https::Internal | Https::Off => (false, false),
         };
-        let tls = certificates.get(host).cloned();
-        (host.clone(), SiteConfig { tls, redirect, hsts, routes: site.routes.clone() })
+        let tls = loaded.certificates.get(host).cloned();
+        (
+            host.clone(),
+            SiteConfig { tls, redirect, hsts, routes: site.routes.clone(), rules: site.rules.clone() },
+        )
     });
     Config {
         node: here.name.clone(),
@@ -142,6 +151,7 @@ fn config(
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
         via: file.is_none_or(|f| f.via),
         sites: sites.collect(),
+        pages: loaded.pages.clone(),
         pools: pools.collect(),
     }
 }

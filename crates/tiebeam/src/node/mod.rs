@@ -13,6 +13,7 @@ mod failure;
 mod foreign;
 mod identity;
 mod memory;
+mod pages;
 mod rates;
 mod report;
 mod router;

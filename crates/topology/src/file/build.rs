@@ -9,8 +9,9 @@ use super::notes;
 use super::sections::{self, File, SiteHttps};
 use crate::problem::Findings;
 use crate::{
-    App, Cluster, Console, Database, Edge, HealthCheck, HostPattern, Https, Ledger, ManagedDatabase, Members,
-    Node, NodeName, Pool, Role, Route, Site, Sql, SqlListen, Target,
+    App, Cluster, Console, Database, Edge, FieldEdits, HealthCheck, HostPattern, Https, Ledger,
+    ManagedDatabase, Members, Node, NodeName, Pool, Redirect, Role, Route, RouteRules, Site, SiteRules, Sql,
+    SqlListen, Target,
 };
 
 /// Nothing, if some value is missing: never without a problem that says so.
@@ -61,8 +62,9 @@ fn edge(file: &File) -> Edge {
 
 fn sites(file: &File) -> Option<BTreeMap<HostPattern, Site>> {
     if let Some(pool) = file.only_pool().filter(|_| file.has_role(Role::Edge)) {
-        let route = Route { path: "/".to_owned(), to: Target::Pool(pool.name.value.clone()) };
-        return Some(BTreeMap::from([(HostPattern::Any, Site { https: Https::Off, routes: vec![route] })]));
+        let route = Route::new("/", Target::Pool(pool.name.value.clone()));
+        let site = Site { https: Https::Off, routes: vec![route], rules: SiteRules::default() };
+        return Some(BTreeMap::from([(HostPattern::Any, site)]));
     }
     file.sites.iter().map(|written| Some((written.host.value.clone(), site(written)?))).collect()
 }
@@ -80,16 +82,43 @@ fn site(site: &sections::Site) -> Option<Site> {
     };
     let mut routes = site.routes.as_ref()?.iter().map(route).collect::<Option<Vec<_>>>()?;
     routes.sort_by(|a, b| b.path.len().cmp(&a.path.len()).then_with(|| a.path.cmp(&b.path)));
-    Some(Site { https, routes })
+    let errors =
+        site.errors.iter().map(|(status, page)| Some((status.value.parse().ok()?, (&page.value).into())));
+    let rules = SiteRules {
+        request_headers: fields(&site.request_headers),
+        response_headers: fields(&site.response_headers),
+        errors: errors.collect::<Option<_>>()?,
+        maintenance: site.maintenance.clone(),
+    };
+    Some(Site { https, routes, rules })
 }
 
 fn route(route: &sections::Route) -> Option<Route> {
-    let to = match (&route.pool, &route.files) {
-        (Some(pool), None) => Target::Pool(pool.value.clone()),
-        (None, Some(files)) => Target::Files(files.value.clone()),
+    let to = match (&route.pool, &route.files, &route.redirect) {
+        (Some(pool), None, None) => Target::Pool(pool.value.clone()),
+        (None, Some(files), None) => Target::Files(files.value.clone()),
+        (None, None, Some(to)) => {
+            Target::Redirect(Redirect { to: to.value.clone(), status: route.status.value })
+        }
         _ => return None,
     };
-    Some(Route { path: route.path.as_ref()?.value.clone(), to })
+    let stripped = route.strip_prefix.value.then(|| "/".to_owned());
+    let rules = RouteRules {
+        replace_prefix: route.replace_prefix.as_ref().map(|prefix| prefix.value.clone()).or(stripped),
+        request_headers: fields(&route.request_headers),
+        response_headers: fields(&route.response_headers),
+        body_bytes: route.body_bytes.as_ref().map(|bytes| bytes.value),
+        response_time: route.response_time.as_ref().map(|time| time.value),
+        maintenance: route.maintenance.clone(),
+    };
+    Some(Route { path: route.path.as_ref()?.value.clone(), to, rules })
+}
+
+fn fields(edits: &sections::Fields) -> FieldEdits {
+    FieldEdits {
+        set: edits.set.iter().map(|(name, value)| (name.value.clone(), value.value.clone())).collect(),
+        remove: edits.remove.iter().map(|name| name.value.clone()).collect(),
+    }
 }
 
 fn pool(pool: &sections::Pool) -> Option<Pool> {

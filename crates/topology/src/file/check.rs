@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use super::keys::HttpsWord;
 use super::kind::shown_duration;
 use super::reader::{Located, nearest};
-use super::sections::{App, File, Pool, Route, Site, SiteHttps};
-use super::{check_database, listeners};
+use super::sections::{App, File, Pool};
+use super::{check_database, check_site, listeners};
+use crate::Role;
 use crate::problem::{Findings, quoted};
-use crate::{HostPattern, Role};
 
 /// What every instance is told of itself.
 const APP_ENV: [&str; 4] = ["HOST", "PORT", "TIEBEAM_NODE", "TIEBEAM_INSTANCE"];
@@ -22,8 +21,7 @@ pub(crate) fn rules(file: &File, findings: &Findings<'_>) {
     edge(file, findings);
     twice(file.sites.iter().map(|site| &site.host), "site", findings);
     for site in &file.sites {
-        https(site, file, findings);
-        routes(site, file, findings);
+        check_site::rules(site, file, findings);
     }
     for pool in &file.pools {
         members(pool, file, findings);
@@ -180,66 +178,8 @@ pub(super) fn twice<'v, T: Ord + Display + 'v>(
     }
 }
 
-fn https(site: &Site, file: &File, findings: &Findings<'_>) {
-    let place = match &site.https {
-        Some(SiteHttps::Word(word)) if word.value == HttpsWord::Off => return,
-        Some(SiteHttps::Word(word)) => {
-            if word.value == HttpsWord::Acme && !matches!(site.host.value, HostPattern::Exact(_)) {
-                findings.add(
-                    word.span.clone(),
-                    format!("an ACME authority gives no certificate for `{}`", site.host.value),
-                    "write one site for each host name, or https = \"internal\", or the files of a certificate",
-                );
-            }
-            &word.span
-        }
-        Some(SiteHttps::Files { place, .. }) => place,
-        None => return,
-    };
-    if file.edge.https.as_ref().is_some_and(|port| port.value.is_none()) {
-        findings.add(
-            place.clone(),
-            format!("`{}` has https, but `[edge] https` is 0: nothing listens for it", site.host.value),
-            "write `[edge] https = 443`, or https = \"off\" here",
-        );
-    }
-}
-
-fn routes(site: &Site, file: &File, findings: &Findings<'_>) {
-    let Some(routes) = &site.routes else { return };
-    if routes.is_empty() {
-        findings.add(
-            site.host.span.clone(),
-            format!("the site `{}` has no routes", site.host.value),
-            "write routes = [{ path = \"/\", pool = \"web\" }]",
-        );
-    }
-    twice(routes.iter().filter_map(|route| route.path.as_ref()), "path", findings);
-    for route in routes {
-        target(route, file, findings);
-    }
-}
-
-fn target(route: &Route, file: &File, findings: &Findings<'_>) {
-    match (&route.pool_written, &route.files_written) {
-        (Some(_), Some(files)) => findings.add(
-            files.clone(),
-            "a route has either `pool` or `files`, not both",
-            "make two routes of it, with a path each",
-        ),
-        (None, None) => findings.add(
-            route.header.clone(),
-            "the route leads nowhere: it has neither `pool` nor `files`",
-            "write { path = \"/\", pool = \"web\" } or { path = \"/\", files = \"public\" }",
-        ),
-        _ => {}
-    }
-    let Some(pool) = &route.pool else { return };
-    exists(pool, file.pools.iter().map(|known| &known.name), "pool", findings);
-}
-
 /// Reports a name that no section has, with those that there are.
-fn exists<'v, T: PartialEq + Display + 'v>(
+pub(super) fn exists<'v, T: PartialEq + Display + 'v>(
     name: &Located<T>,
     known: impl Iterator<Item = &'v Located<T>> + Clone,
     kind: &str,

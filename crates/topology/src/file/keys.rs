@@ -32,6 +32,10 @@ macro_rules! section {
     };
 }
 
+mod sites;
+
+pub(crate) use sites::{CERTIFICATE, FIELDS, HttpsWord, ROUTE, SITE, certificate, fields, route, site};
+
 const fn name<T>(wanted: &'static str, example: &'static str) -> Parsed<T> {
     Parsed { wanted, example, pattern: NAME_PATTERN, of: PhantomData }
 }
@@ -219,66 +223,6 @@ pub(crate) mod limits {
     }
 }
 
-/// The words of `[site] https`; the table is the fourth choice.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum HttpsWord {
-    Acme,
-    Internal,
-    Off,
-}
-
-section!(SITE, "[site.\"HOST\"]", "A host name that is served.", [site::HTTPS, site::ROUTES]);
-pub(crate) mod site {
-    use super::*;
-    keys! {
-        /// Where its certificate comes from: an ACME authority, the cluster's own CA, files, or nowhere
-        HTTPS: (Choices<HttpsWord>, Table) = "https", Optional("HTTP only"), (
-            Choices(&[("acme", HttpsWord::Acme), ("internal", HttpsWord::Internal), ("off", HttpsWord::Off)]),
-            Table(&CERTIFICATE),
-        );
-        /// Where requests go, by the start of their path; the longest that fits counts
-        ROUTES: Tables = "routes", Required, Tables(&ROUTE);
-    }
-}
-
-section!(
-    CERTIFICATE,
-    "https = { cert = \"a.pem\", key = \"a.key\" }",
-    "A certificate of your own.",
-    [certificate::CERT, certificate::KEY, certificate::REDIRECT, certificate::HSTS,]
-);
-pub(crate) mod certificate {
-    use super::*;
-    keys! {
-        /// A PEM file with the certificate and those that lead to its authority, as a path from this file
-        CERT: Place = "cert", Required, Place;
-        /// A PEM file with the private key, as a path from this file
-        KEY: Place = "key", Required, Place;
-        /// Whether plain requests are sent to https
-        REDIRECT: Flag = "redirect", Default("true"), Flag;
-        /// Whether browsers are told to use nothing but https for the next year
-        HSTS: Flag = "hsts", Default("false"), Flag;
-    }
-}
-
-section!(
-    ROUTE,
-    "{ path = \"/\", pool = \"web\" }",
-    "Where requests go.",
-    [route::PATH, route::POOL, route::FILES]
-);
-pub(crate) mod route {
-    use super::*;
-    keys! {
-        /// The start of the path of a request, up to a `/`
-        PATH: UrlPath = "path", Required, UrlPath { query: false };
-        /// The pool that serves it
-        POOL: Parsed<PoolName> = "pool", Optional("`files` says where"), name("the name of a pool", "something like \"web\"");
-        /// The directory that it is served from, as a path from this file
-        FILES: Place = "files", Optional("`pool` says where"), Place;
-    }
-}
-
 section!(
     POOL,
     "[pool.NAME]",
@@ -448,7 +392,7 @@ pub(crate) mod console {
 }
 
 /// Every table of the file but the file itself.
-pub(crate) const SECTIONS: [&Section; 14] = [
+pub(crate) const SECTIONS: [&Section; 15] = [
     &CLUSTER,
     &NODE,
     &EDGE,
@@ -456,6 +400,7 @@ pub(crate) const SECTIONS: [&Section; 14] = [
     &SITE,
     &CERTIFICATE,
     &ROUTE,
+    &FIELDS,
     &POOL,
     &HEALTH,
     &APP,

@@ -6,15 +6,19 @@
 mod build;
 mod check;
 mod check_database;
+mod check_site;
 mod keys;
 mod kind;
 mod listeners;
 mod notes;
 mod reader;
 mod sections;
+mod sections_site;
 mod settings;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_site;
 
 pub(crate) use keys::FILE;
 pub(crate) use reader::{Need, Section};

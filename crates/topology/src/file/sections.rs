@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::keys::{self, HttpsWord};
+use super::keys;
 use super::kind::{Count, ListenAt, Named};
-use super::reader::{Key, Located, Reader, WordOrTable};
+use super::reader::{Key, Located, Reader};
+pub(crate) use super::sections_site::{Fields, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, HostPattern, Http2,
-    NodeName, PoolName, Reads, Role,
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, Http2, NodeName, PoolName,
+    Reads, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -64,28 +65,6 @@ pub(crate) struct Edge {
     pub header_bytes: Located<u64>,
     pub request_line_bytes: Located<u64>,
     pub connections_per_address: Option<Located<u64>>,
-}
-
-pub(crate) struct Site {
-    pub host: Located<HostPattern>,
-    /// `None`: it is wrong, and that is reported.
-    pub https: Option<SiteHttps>,
-    /// `None`: missing, and that is reported.
-    pub routes: Option<Vec<Route>>,
-}
-
-pub(crate) enum SiteHttps {
-    Word(Located<HttpsWord>),
-    Files { place: Place, cert: PathBuf, key: PathBuf, redirect: bool, hsts: bool },
-}
-
-pub(crate) struct Route {
-    pub header: Place,
-    pub path: Option<Located<String>>,
-    pub pool: Option<Located<PoolName>>,
-    pub pool_written: Option<Place>,
-    pub files: Option<Located<PathBuf>>,
-    pub files_written: Option<Place>,
 }
 
 pub(crate) struct Pool {
@@ -171,7 +150,10 @@ pub(crate) fn read<'d>(document: &'d DeTable<'d>, findings: &'d Findings<'d>) ->
         nodes_right,
         nodes_written,
         edge: edge(edge_written, &edge_section, findings),
-        sites: named(&root, &keys::file::SITE, findings).into_iter().map(site).collect(),
+        sites: named(&root, &keys::file::SITE, findings)
+            .into_iter()
+            .map(super::sections_site::site)
+            .collect(),
         sites_written: root.fills(&keys::file::SITE),
         pools: named(&root, &keys::file::POOL, findings)
             .into_iter()
@@ -269,45 +251,6 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         header_bytes,
         request_line_bytes,
         connections_per_address: per_address,
-    }
-}
-
-fn site((host, reader): (Located<HostPattern>, Reader<'_>)) -> Site {
-    let https = match reader.word_or_table(&keys::site::HTTPS) {
-        Some(WordOrTable::Word(word)) => Some(SiteHttps::Word(word)),
-        Some(WordOrTable::Table(files)) => {
-            let cert = files.find(&keys::certificate::CERT);
-            let key = files.find(&keys::certificate::KEY);
-            let redirect = files.get(&keys::certificate::REDIRECT).value;
-            let hsts = files.get(&keys::certificate::HSTS).value;
-            cert.zip(key).map(|(cert, key)| SiteHttps::Files {
-                place: files.header.clone(),
-                cert: cert.value,
-                key: key.value,
-                redirect,
-                hsts,
-            })
-        }
-        None if reader.written(&keys::site::HTTPS).is_some() => None,
-        None => Some(SiteHttps::Word(Located {
-            value: HttpsWord::Off,
-            span: reader.header.clone(),
-            key: reader.header.clone(),
-            written: false,
-        })),
-    };
-    let routes = reader.items(&keys::site::ROUTES).map(|routes| routes.iter().map(route).collect());
-    Site { host, https, routes }
-}
-
-fn route(reader: &Reader<'_>) -> Route {
-    Route {
-        header: reader.header.clone(),
-        path: reader.find(&keys::route::PATH),
-        pool: reader.find(&keys::route::POOL),
-        pool_written: reader.written(&keys::route::POOL),
-        files: reader.find(&keys::route::FILES),
-        files_written: reader.written(&keys::route::FILES),
     }
 }
 

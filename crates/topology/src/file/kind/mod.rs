@@ -5,6 +5,7 @@
 mod list;
 mod network;
 mod number;
+mod redirect;
 mod text;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use toml::de::DeValue;
 pub(crate) use self::list::{ListOf, Settings};
 pub(crate) use self::network::{Address, Listen, ListenAt, Socket};
 pub(crate) use self::number::{Count, Period, Port, PortOrOff, shown_duration};
+pub(crate) use self::redirect::{Codes, RedirectTo};
 pub(crate) use self::text::{Parsed, Place, Text, UrlPath};
 use super::reader::{Section, nearest, wrong_type};
 use crate::problem::{Findings, quoted};
