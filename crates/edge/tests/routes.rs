@@ -6,7 +6,9 @@ mod common;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::http2::{Http2, run, whole};
 use common::*;
+use http::Request;
 use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink, Page, SiteConfig};
 use tiebeam_topology::{AccessLog, FieldEdits, Redirect, RedirectStatus, Route, Target};
 
@@ -246,4 +248,64 @@ fn pages_for_errors() {
     let too_long = ask(&edge, "POST /app HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n");
     assert!(too_long.status == 413 && too_long.body.contains("Content Too Large"), "{}", too_long.body);
     assert!(ask(&edge, "GET /else HTTP/1.1\r\n\r\n").body.contains("Bad Request"));
+}
+
+#[test]
+fn over_http2_as_well() {
+    let server = Server::named("x");
+    let folder = tempfile::tempdir().unwrap();
+    let text = "all work and no play\n".repeat(10_000);
+    let file = folder.path().join("a.txt");
+    std::fs::write(&file, &text).unwrap();
+    // Long enough ago for a strong tag, and for compressing.
+    let modified = std::time::SystemTime::now() - Duration::from_secs(60);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    let mut config = config(&[server.address]);
+    config.http2 = tiebeam_topology::Http2::PriorKnowledge;
+    let mut api = to_web("/api/");
+    api.rules.replace_prefix = Some("/".to_owned());
+    api.rules.request_headers = edits(&[("Host", "api.internal")], &[]);
+    api.rules.response_headers = edits(&[("X-A", "1")], &[]);
+    let mut closed = to_web("/closed");
+    closed.rules.maintenance = Some(page(&mut config, "closed.txt", "later"));
+    let files = Route::new("/assets/", Target::Files(folder.path().to_owned()));
+    let moved = to_elsewhere("/old/", "/new/", RedirectStatus::Moved);
+    site(&mut config).routes = vec![api, closed, files, moved];
+    let edge = start(config);
+    run(async {
+        let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
+        let answer = client.get("http://a/api/b").await.unwrap();
+        assert_eq!(
+            (answer.status, &answer.body[..], &answer.fields["x-a"]),
+            (200, &b"x"[..], &"1".parse().unwrap())
+        );
+        let answer = client.get("http://a/closed").await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (503, &b"later"[..]));
+        let answer = client.get("http://a/old/b?c").await.unwrap();
+        assert_eq!((answer.status, &answer.fields["location"]), (301, &"/new/b?c".parse().unwrap()));
+        let plain = client.get("http://a/assets/a.txt").await.unwrap();
+        assert_eq!((plain.status, plain.body.len()), (200, text.len()));
+        let tag = plain.fields["etag"].to_str().unwrap();
+        for (name, value, status, bytes) in [
+            ("if-none-match", tag, 304, 0),
+            ("range", "bytes=0-9", 206, 10),
+            ("accept-encoding", "br", 200, 0),
+        ] {
+            let request = Request::get("http://a/assets/a.txt").header(name, value).body(()).unwrap();
+            let (response, _) = client.ask(request, true).await;
+            let answer = whole(response.await.unwrap()).await.unwrap();
+            assert_eq!(answer.status, status, "{name}");
+            if name == "accept-encoding" {
+                assert_eq!(answer.fields["content-encoding"], "br");
+                assert!(!answer.body.is_empty() && answer.body.len() < text.len() / 10);
+            } else {
+                assert_eq!(answer.body.len(), bytes, "{name}");
+            }
+        }
+    });
+    assert!(
+        server.heads()[0].starts_with("GET /b HTTP/1.1\r\nHost: api.internal\r\n"),
+        "{:?}",
+        server.heads()
+    );
 }
