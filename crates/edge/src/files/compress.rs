@@ -17,14 +17,15 @@ const BROTLI_BUFFER_BYTES: usize = 4096;
 
 /// `None`: it would not become smaller.
 pub fn compress(coding: Coding, bytes: &[u8]) -> Option<Vec<u8>> {
-    let out = Smaller { bytes: Vec::with_capacity(bytes.len() / 4), below: bytes.len() };
+    let out = Smaller { bytes: Vec::with_capacity(bytes.len() / 4), below: bytes.len(), is_cut: false };
     // The only failure of writing to memory is that it has become too long.
     let made = match coding {
         Coding::Gzip => gzip(bytes, out),
         Coding::Br => brotli(bytes, out),
         Coding::Zstd => zstd(bytes, out),
     };
-    let mut made = made.ok()?.bytes;
+    // Not every encoder tells whether its last bytes were taken.
+    let mut made = made.ok().filter(|made| !made.is_cut)?.bytes;
     made.shrink_to_fit();
     Some(made)
 }
@@ -39,7 +40,6 @@ fn brotli(bytes: &[u8], out: Smaller) -> io::Result<Smaller> {
     let buffer = BROTLI_BUFFER_BYTES;
     let mut encoder = brotli::CompressorWriter::new(out, buffer, BROTLI_LEVEL, BROTLI_WINDOW_BITS);
     encoder.write_all(bytes)?;
-    encoder.flush()?;
     Ok(encoder.into_inner())
 }
 
@@ -55,11 +55,14 @@ fn zstd(bytes: &[u8], out: Smaller) -> io::Result<Smaller> {
 struct Smaller {
     bytes: Vec<u8>,
     below: usize,
+    /// Something was refused: what there is has no end.
+    is_cut: bool,
 }
 
 impl Write for Smaller {
     fn write(&mut self, more: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + more.len() >= self.below {
+            self.is_cut = true;
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.bytes.extend_from_slice(more);
@@ -98,19 +101,38 @@ pub mod tests {
         }
     }
 
+    /// Bytes of which `noisy` in a hundred are random.
+    fn mixture(count: usize, noisy: u64, seed: u64) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state >> 33
+        };
+        (0..count).map(|_| if next() % 100 < noisy { next() as u8 } else { b'x' }).collect()
+    }
+
     #[test]
     fn what_does_not_become_smaller_is_not_made() {
-        let noise: Vec<u8> = {
-            let mut state = 1u64;
-            let mut next = || {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                (state >> 33) as u8
-            };
-            (0..100_000).map(|_| next()).collect()
-        };
+        let noise = mixture(100_000, 100, 1);
         for coding in Coding::ALL {
             assert_eq!(compress(coding, &noise), None, "{coding:?}");
             assert_eq!(compress(coding, b""), None, "{coding:?}");
         }
+    }
+
+    #[test]
+    fn near_the_bound_it_is_whole_or_nothing() {
+        let mut made = 0;
+        for seed in 0..2000 {
+            let bytes = mixture(60 + seed as usize % 200, 50 + seed % 50, seed);
+            for coding in Coding::ALL {
+                if let Some(smaller) = compress(coding, &bytes) {
+                    made += 1;
+                    assert!(smaller.len() < bytes.len());
+                    assert_eq!(decompressed(coding.name(), &smaller), bytes, "{coding:?} {seed}");
+                }
+            }
+        }
+        assert!((100..5900).contains(&made), "{made} of 6000 are near the bound");
     }
 }
