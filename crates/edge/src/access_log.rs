@@ -32,6 +32,8 @@ pub struct Line<'a> {
     pub id: &'a str,
     pub client: IpAddr,
     pub scheme: &'a str,
+    /// The id of its trace; empty if it was no request.
+    pub trace: &'a [u8],
     pub method: &'a [u8],
     pub host: &'a [u8],
     /// Without the query.
@@ -59,6 +61,7 @@ impl<'a> Line<'a> {
             id,
             client,
             scheme,
+            trace: b"",
             method: b"",
             host: b"",
             path: b"",
@@ -173,6 +176,11 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
     }
     let _ =
         write!(out, ",\"scheme\":\"{}\",\"status\":{},\"bytes\":{}", line.scheme, line.status, line.bytes);
+    if !line.trace.is_empty() {
+        out.push_str(",\"trace\":\"");
+        escape(out, line.trace);
+        out.push('"');
+    }
     if let Some(received) = line.received {
         let _ = write!(out, ",\"received\":{received}");
     }

@@ -352,9 +352,10 @@ impl<'c, S: Io> Attempt<'c, S> {
                 End::Reset
             }
         };
+        let route = server.proxy_protocol.map(|_| self.connection.client.route_of(self.request.client));
         let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
         if let Some(stream) = self.give_back().filter(|_| is_clean) {
-            worker.idle.put(server, stream, Instant::now());
+            worker.idle.put(server, stream, Instant::now(), route);
         }
     }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
-    AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Route, SiteRules,
+    AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Proxies, ProxyVersion, Route,
+    SiteRules,
 };
 
 use crate::pages::Page;
@@ -26,6 +27,7 @@ pub struct Config {
     pub limits: EdgeLimits,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub proxies: Proxies,
     /// Whether the edge names itself, as `tiebeam`, in `Via` of what it passes on.
     pub via: bool,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
@@ -56,6 +58,8 @@ pub struct PoolConfig {
     /// In the order of the ring. No two with the same id.
     pub servers: Vec<ServerConfig>,
     pub health: HealthCheck,
+    /// Each connection to a server begins with such a header.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
     /// until a check or a request says otherwise.
     pub app: bool,

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use crate::access_log::Line;
 use crate::answer::{self, Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer};
+use crate::client::{Client, Scheme};
 use crate::clock::{Stall, Timer};
 use crate::codec::{
     BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request, write_trace,
@@ -33,50 +34,12 @@ const LINGER_BYTES: usize = 1 << 20;
 /// How long the end of TLS may wait for a full socket.
 const FAREWELL_TIME: Duration = Duration::from_millis(100);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    Http,
-    Https,
-}
-
-impl Scheme {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
 pub struct Connection<S> {
     pub worker: Rc<Worker>,
     pub io: S,
     pub buffer: Buffer,
     pub timer: Timer,
     pub client: Client,
-}
-
-/// Who is at the other end, and how it came here.
-#[derive(Clone)]
-pub struct Client {
-    pub address: IpAddr,
-    /// The same as text.
-    text: Rc<str>,
-    pub scheme: Scheme,
-    /// The name asked for by SNI.
-    name: Option<Rc<str>>,
-}
-
-impl Client {
-    pub fn new(peer: SocketAddr, scheme: Scheme, name: Option<&str>) -> Self {
-        let address = peer.ip().to_canonical();
-        Self { address, text: address.to_string().into(), scheme, name: name.map(Rc::from) }
-    }
-
-    /// Asked for by SNI.
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
 }
 
 /// A request that passed the parser: what is needed of it after its bytes are gone.
@@ -89,6 +52,9 @@ pub struct Request {
     pub expects_continue: bool,
     /// A server may answer 101.
     pub offers_websocket: bool,
+    /// For whom it was made, and how that came to the first proxy that is trusted.
+    pub client: IpAddr,
+    pub scheme: Scheme,
     pub id: RequestId,
     /// The request as a server is sent it, if no rule says otherwise.
     pub head: Vec<u8>,
@@ -215,18 +181,22 @@ impl<S: Io> Connection<S> {
         if S::IS_HTTP2 {
             head.version = Version::Http2;
         }
+        let origin = self.client.origin(&head, data, &view.proxies)?;
         let id = self.worker.request_id();
         let mut text = self.worker.buffers.text();
         let from = Forwarding {
-            client: &self.client.text,
-            scheme: self.client.scheme.as_str(),
+            chain: &origin.chain,
+            scheme: origin.scheme.as_str(),
+            host: origin.host,
+            form: view.proxies.forwarded,
             request_id: id.as_str(),
             via: view.via,
         };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
         let has_https = self.worker.shared.https_port.is_some();
-        let routed = routing::route(&view, &self.client, has_https, host, spans.path.of(&text));
+        let routed =
+            routing::route(&view, &self.client, origin.scheme, has_https, host, spans.path.of(&text));
         let rules = routed.place.rules(&view);
         let most_bytes = rules.map_or(view.limits.body_bytes, |rules| rules.body_bytes);
         let to = match routed.to {
@@ -245,6 +215,8 @@ impl<S: Io> Connection<S> {
             persists: head.persists && !self.worker.draining.get(),
             expects_continue: head.expects_continue,
             offers_websocket: head.offers_websocket,
+            client: origin.client,
+            scheme: origin.scheme,
             id,
             to_server: rules.and_then(|rules| rules.rewritten(&text, spans.path.range())),
             head: text,
@@ -305,8 +277,9 @@ impl<S: Io> Connection<S> {
     fn line<'a>(&'a self, request: &'a Request, answered: &'a Answered<'_>, took: Duration) -> Line<'a> {
         Line {
             id: request.id.as_str(),
-            client: self.client.address,
-            scheme: self.client.scheme.as_str(),
+            client: request.client,
+            scheme: request.scheme.as_str(),
+            trace: request.spans.trace.of(&request.head),
             method: request.spans.method.of(&request.head),
             host: request.spans.host.of(&request.head),
             path: request.spans.path.of(&request.head),

@@ -91,6 +91,10 @@ pub enum Reason {
     BodyRate,
     /// A connection was reset at once: its address had `edge.limits.connections_per_address`.
     ConnectionsPerAddress,
+    /// A connection was reset at once: it needs a header of the PROXY protocol, and came from no trusted proxy.
+    ProxyUntrusted,
+    /// A connection of a trusted proxy was reset: it did not begin with a header of the PROXY protocol.
+    ProxyHeader,
 }
 
 impl Reason {
@@ -121,6 +125,8 @@ impl Reason {
             ResetFlood,
             BodyRate,
             ConnectionsPerAddress,
+            ProxyUntrusted,
+            ProxyHeader,
         ]
     };
 
@@ -150,6 +156,8 @@ impl Reason {
             Self::ResetFlood => "reset_flood",
             Self::BodyRate => "body_rate",
             Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ProxyUntrusted => "proxy_untrusted",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }

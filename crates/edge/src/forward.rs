@@ -76,13 +76,14 @@ async fn as_it_is<'p, S: Io>(
             turn = Some(server);
         }
         let asked = Instant::now();
-        let idle = if repeats == 0 { worker.idle.take(server, asked, repeatable) } else { None };
+        let route = server.proxy_protocol.map(|_| connection.client.route_of(request.client));
+        let idle = if repeats == 0 { worker.idle.take(server, asked, repeatable, route) } else { None };
         let is_reused = idle.is_some();
         let stream = match idle {
             Some(stream) => Ok(stream),
             None => {
                 counters.connects.add(1);
-                upstream::connect(server, &connection.timer, limits.connect_time).await
+                upstream::connect(server, route, &connection.timer, limits.connect_time).await
             }
         };
         trip.connect += asked.elapsed();

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::codec::{Asked, HeadLimits, Progress, ResponseHead};
+use crate::proxy_protocol::{self, Announced};
 use crate::servers::{Pool, Server};
 
 /// A check's answer may have a head of this size, bytes.
@@ -73,6 +74,11 @@ async fn check_forever(server: Arc<Server>, pool: Arc<Pool>) {
 /// 2xx and 3xx are healthy; without a path a connection is enough.
 async fn is_healthy(server: &Server, check: &HealthCheck) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(server.address).await?;
+    if let Some(version) = server.proxy_protocol {
+        let mut header = Vec::new();
+        proxy_protocol::write(&mut header, version, &Announced::Nothing);
+        stream.write_all(&header).await?;
+    }
     let Some(path) = &check.path else { return Ok(true) };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tiebeam-health\r\nConnection: close\r\n\r\n",

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use crate::connection::{Client, Request, Scheme};
+use crate::client::{Client, Scheme};
+use crate::connection::Request;
 use crate::pages::Page;
 use crate::rules::Rules;
 use crate::snapshot::{Site, Snapshot, To};
@@ -36,8 +37,15 @@ pub struct Routed {
     pub hsts: bool,
 }
 
-/// `has_https`: the edge listens for HTTPS at all.
-pub fn route(view: &Snapshot, client: &Client, has_https: bool, host: &[u8], path: &[u8]) -> Routed {
+/// `scheme`: how the client came, be it to a proxy before this edge. `has_https`: the edge listens for HTTPS at all.
+pub fn route(
+    view: &Snapshot,
+    client: &Client,
+    scheme: Scheme,
+    has_https: bool,
+    host: &[u8],
+    path: &[u8],
+) -> Routed {
     let nowhere = |to| Routed { to, place: Place::default(), hsts: false };
     let Some(index) = view.site(host) else { return nowhere(Destination::Misdirected) };
     let asked = client.name().map(|name| view.site(name.as_bytes()));
@@ -45,7 +53,7 @@ pub fn route(view: &Snapshot, client: &Client, has_https: bool, host: &[u8], pat
         return nowhere(Destination::Misdirected);
     }
     let site = view.site_at(index);
-    if client.scheme == Scheme::Http && site.redirect && site.tls.is_some() && has_https {
+    if scheme == Scheme::Http && site.redirect && site.tls.is_some() && has_https {
         // HTTP/1.0 without a host: there is no name to be sent to.
         return nowhere(if host.is_empty() { Destination::Misdirected } else { Destination::Redirect });
     }
@@ -58,7 +66,7 @@ pub fn route(view: &Snapshot, client: &Client, has_https: bool, host: &[u8], pat
         Some(route) => Destination::Route(site.to(route).clone()),
         None => Destination::NoRoute,
     };
-    Routed { to, place, hsts: site.hsts && client.scheme == Scheme::Https }
+    Routed { to, place, hsts: site.hsts && scheme == Scheme::Https }
 }
 
 impl Place {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tiebeam_balance::RoundRobin;
 use tiebeam_balance::health::{Change, Health, Policy, State};
-use tiebeam_topology::{HealthCheck, PoolName};
+use tiebeam_topology::{HealthCheck, PoolName, ProxyVersion};
 
 use crate::config::{PoolConfig, ServerId};
 use crate::counters::ServerCounters;
@@ -20,6 +20,8 @@ pub struct Server {
     pub pool: PoolName,
     pub id: ServerId,
     pub address: SocketAddr,
+    /// It is told so who the client of a connection is.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// A small number of its own, never given to another: workers index their idle connections by it.
     pub number: usize,
     /// One for each worker.
@@ -124,7 +126,7 @@ impl Registry {
             let servers: Vec<_> = config
                 .servers
                 .iter()
-                .map(|server| self.server(name, &server.id, server.address, config.app, workers))
+                .map(|server| self.server(name, &server.id, server.address, config, workers))
                 .collect();
             kept.extend(servers.iter().map(|s| ((name.clone(), s.id.clone()), s.clone())));
             let (ring, out_of_turn) = self.ring(name, config.servers.iter().map(|s| s.id.clone()).collect());
@@ -146,24 +148,26 @@ impl Registry {
         pool: &PoolName,
         id: &ServerId,
         address: SocketAddr,
-        app: bool,
+        config: &PoolConfig,
         workers: usize,
     ) -> Arc<Server> {
         let known = self.servers.get(&(pool.clone(), id.clone()));
-        if let Some(server) = known.filter(|s| s.address == address) {
+        let is_same = |s: &&Arc<Server>| s.address == address && s.proxy_protocol == config.proxy_protocol;
+        if let Some(server) = known.filter(is_same) {
             return server.clone();
         }
-        // At another address another process answers: its health is unknown, its identity's counts go on.
+        // At another address, or spoken to in another way, another process answers: its health is unknown, its identity's counts go on.
         let counters = match known {
             Some(server) => server.counters.clone(),
             None => (0..workers).map(|_| ServerCounters::default()).collect(),
         };
-        let initial = if app { State::Probing } else { State::Serving };
+        let initial = if config.app { State::Probing } else { State::Serving };
         self.next_number += 1;
         Arc::new(Server {
             pool: pool.clone(),
             id: id.clone(),
             address,
+            proxy_protocol: config.proxy_protocol,
             number: self.next_number - 1,
             counters,
             state: AtomicU8::new(initial as u8),
@@ -214,7 +218,7 @@ mod tests {
             .collect();
         let second = Duration::from_secs(1);
         let health = HealthCheck { path: None, every: second, timeout: second, fall: 2, rise: 1 };
-        let pool = PoolConfig { servers, health, app };
+        let pool = PoolConfig { servers, health, app, proxy_protocol: None };
         BTreeMap::from([("web".parse().unwrap(), pool)])
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, StatusPattern, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Proxies, StatusPattern, Target};
 
 use crate::codec::HeadLimits;
 use crate::config::Config;
@@ -20,6 +20,7 @@ pub struct Snapshot {
     pub head_limits: HeadLimits,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub proxies: Proxies,
     pub via: bool,
     pub pools: Vec<Arc<Pool>>,
     sites: Vec<Site>,
@@ -70,6 +71,7 @@ impl Snapshot {
             limits: config.limits,
             http2: config.http2,
             access_log: config.access_log,
+            proxies: config.proxies,
             via: config.via,
             pools,
             sites: Vec::new(),

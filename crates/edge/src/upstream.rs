@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::io;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::clock::{Elapsed, Timer};
+use crate::proxy_protocol::{self, Announced, Route};
 use crate::servers::Server;
 use crate::worker::is_exhaustion;
 
@@ -28,17 +30,33 @@ struct Idle {
     since: Instant,
     /// [`Server::falls`] when it was last used.
     falls: u32,
+    /// What it was announced as: it is nobody else's.
+    route: Option<Route>,
 }
 
 impl IdleServers {
     /// The connection used last that the server has not closed and said nothing on.
-    pub fn take(&self, server: &Server, now: Instant, may_repeat: bool) -> Option<TcpStream> {
+    /// Announced as `route`, if the server is told so.
+    pub fn take(
+        &self,
+        server: &Server,
+        now: Instant,
+        may_repeat: bool,
+        route: Option<Route>,
+    ) -> Option<TcpStream> {
         let mut by_number = self.by_number.borrow_mut();
         let idle = by_number.get_mut(server.number)?;
         let most = if may_repeat { IDLE_TIME } else { FRESH_TIME };
         // The last one is the youngest: if that is too old, the others are; the sweep closes them.
-        let is_young = |idle: &mut Idle| now.saturating_duration_since(idle.since) <= most;
-        while let Some(Idle { stream, falls, .. }) = idle.pop_if(is_young) {
+        let is_young = |idle: &Idle| now.saturating_duration_since(idle.since) <= most;
+        let next = |all: &mut Vec<Idle>| match route {
+            None => all.pop_if(|idle| is_young(idle)),
+            Some(_) => {
+                let at = all.iter().rposition(|idle| idle.route == route && is_young(idle))?;
+                Some(all.remove(at))
+            }
+        };
+        while let Some(Idle { stream, falls, .. }) = next(idle) {
             if falls != server.falls() {
                 continue;
             }
@@ -50,14 +68,14 @@ impl IdleServers {
         None
     }
 
-    pub fn put(&self, server: &Server, stream: TcpStream, since: Instant) {
+    pub fn put(&self, server: &Server, stream: TcpStream, since: Instant, route: Option<Route>) {
         let mut by_number = self.by_number.borrow_mut();
         if by_number.len() <= server.number {
             by_number.resize_with(server.number + 1, Vec::new);
         }
         let idle = &mut by_number[server.number];
         if idle.len() < IDLE_CONNECTIONS {
-            idle.push(Idle { stream, since, falls: server.falls() });
+            idle.push(Idle { stream, since, falls: server.falls(), route });
         }
     }
 
@@ -84,13 +102,26 @@ pub enum ConnectError {
     NoResources,
 }
 
-pub async fn connect(server: &Server, timer: &Timer, within: Duration) -> Result<TcpStream, ConnectError> {
-    match timer.within(within, TcpStream::connect(server.address)).await {
-        Ok(Ok(stream)) => {
-            // Fails only on a connection that is gone already, which the first write will tell.
-            let _ = stream.set_nodelay(true);
-            Ok(stream)
+/// Opens a connection, and announces it as `route` if the server is told so.
+pub async fn connect(
+    server: &Server,
+    route: Option<Route>,
+    timer: &Timer,
+    within: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let connecting = async {
+        let mut stream = TcpStream::connect(server.address).await?;
+        // Fails only on a connection that is gone already, which the first write will tell.
+        let _ = stream.set_nodelay(true);
+        if let (Some(version), Some(route)) = (server.proxy_protocol, route) {
+            let mut header = Vec::new();
+            proxy_protocol::write(&mut header, version, &Announced::Client(route));
+            stream.write_all(&header).await?;
         }
+        Ok::<_, io::Error>(stream)
+    };
+    match timer.within(within, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(ConnectError::Refused),
         Ok(Err(error)) if is_exhaustion(&error) => Err(ConnectError::NoResources),
         Ok(Err(_)) | Err(Elapsed) => Err(ConnectError::Failed),

@@ -41,11 +41,18 @@ const SIOCOUTQ: Opcode = 0x5411;
 pub struct Wire {
     stream: TcpStream,
     taken: u64,
+    /// Read before, and to be read again; seldom anything.
+    unread: Vec<u8>,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, taken: 0 }
+        Self { stream, taken: 0, unread: Vec::new() }
+    }
+
+    /// Puts back what was read and is somebody else's.
+    pub fn unread(&mut self, bytes: Vec<u8>) {
+        self.unread = bytes;
     }
 
     fn count(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -92,6 +99,15 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(space.remaining());
+            space.put_slice(&self.unread[..count]);
+            self.unread.drain(..count);
+            if self.unread.is_empty() {
+                self.unread = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, space)
     }
 }

@@ -4,7 +4,7 @@
 //! across an `.await`.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,24 +15,20 @@ use arc_swap::ArcSwap;
 use rand::distr::{Distribution, StandardUniform};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tiebeam_topology::Http2;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::Log;
 use crate::addresses::{ByAddress, Origin};
-use crate::buffer::{Buffer, Buffers};
+use crate::buffer::Buffers;
 use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
-use crate::connection::{self, Client, Scheme};
 use crate::counters::{Counters, Reason};
 use crate::files::Forms;
-use crate::h2;
-use crate::h2::prior;
 use crate::snapshot::Snapshot;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 use crate::upstream::IdleServers;
-use crate::wire::Wire;
+use crate::welcome::welcome;
 
 /// What all workers of an edge share.
 pub struct Shared {
@@ -91,6 +87,7 @@ pub struct Listener {
     pub tls: Option<Tls>,
 }
 
+const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// How long accepting pauses at the bound of connections before it looks again.
 const BOUND_PAUSE: Duration = Duration::from_millis(10);
 /// How long accepting pauses without descriptors: doubled each time, up to a second.
@@ -137,9 +134,10 @@ impl Worker {
         self.random.borrow_mut().random()
     }
 
-    /// 128 random bits, as hexadecimal.
+    /// Random bits, as hexadecimal. It may be the id of a trace, and its first half that of a part of one: neither may
+    /// be zero.
     pub fn request_id(&self) -> RequestId {
-        let bits: u128 = self.random();
+        let bits: u128 = self.random::<u128>() | 1;
         let mut text = [0; 32];
         for (i, digit) in text.iter_mut().enumerate() {
             *digit = b"0123456789abcdef"[(bits >> (i * 4)) as usize & 15];
@@ -223,6 +221,8 @@ impl Worker {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, "a listener could not be registered with epoll"),
         };
+        // A listener that is bound has an address; its connections have theirs.
+        let local = socket.local_addr().unwrap_or(UNSPECIFIED);
         let tls = listener.tls;
         let mut pause = DESCRIPTOR_PAUSE;
         while !self.draining.get() {
@@ -234,7 +234,7 @@ impl Worker {
             match accepted {
                 Ok((stream, peer)) => {
                     pause = DESCRIPTOR_PAUSE;
-                    self.clone().welcome(stream, peer, tls.clone());
+                    welcome(&self, stream, peer, local, tls.clone());
                     self.wait_at_bound().await;
                 }
                 Err(error) => {
@@ -251,51 +251,8 @@ impl Worker {
         }
         // What the kernel has accepted by now would be reset by closing: it is served, with `Connection: close`.
         while let Some(Ok((stream, peer))) = at_once(socket.accept()).await {
-            self.clone().welcome(stream, peer, tls.clone());
+            welcome(&self, stream, peer, local, tls.clone());
         }
-    }
-
-    fn welcome(self: Rc<Self>, stream: TcpStream, peer: std::net::SocketAddr, tls: Option<Tls>) {
-        let Some(guard) = Open::new(self.clone(), peer.ip()) else {
-            // A reset costs the least, and leaves nothing behind.
-            let _ = stream.set_zero_linger();
-            return self.counters.reason(Reason::ConnectionsPerAddress);
-        };
-        // Fails only on a connection that is gone already, which the first read will tell.
-        let _ = stream.set_nodelay(true);
-        let stream = Wire::new(stream);
-        let worker = guard.worker.clone();
-        // Two tasks of their own, because an idle one holds the size of the larger.
-        match tls {
-            None => tokio::task::spawn_local(async move {
-                let client = Client::new(peer, Scheme::Http, None);
-                match worker.view().http2 {
-                    Http2::PriorKnowledge => prior::serve(worker, stream, client).await,
-                    _ => connection::serve(worker, stream, client, Buffer::default()).await,
-                }
-                drop(guard);
-            }),
-            Some(tls) => tokio::task::spawn_local(async move {
-                let timer = worker.clock.timer();
-                let header_time = worker.view().limits.header_time;
-                let tls = tls.acceptor(worker.view().http2);
-                let handshake = Box::pin(timer.within(header_time, tls.accept(stream))).await;
-                drop(timer);
-                match handshake {
-                    Ok(Ok(stream)) => {
-                        let session = stream.get_ref().1;
-                        let client = Client::new(peer, Scheme::Https, session.server_name());
-                        if session.alpn_protocol() == Some(tls::HTTP2) {
-                            h2::serve(worker, stream, client).await;
-                        } else {
-                            connection::serve(worker, stream, client, Buffer::default()).await;
-                        }
-                    }
-                    _ => worker.counters.tls_handshakes_failed.add(1),
-                }
-                drop(guard);
-            }),
-        };
     }
 
     async fn wait_at_bound(&self) {
@@ -322,23 +279,29 @@ impl RequestId {
 }
 
 /// Counts a client connection as open while it lives.
-struct Open {
-    worker: Rc<Worker>,
-    origin: Origin,
+pub struct Open {
+    pub worker: Rc<Worker>,
+    /// Whom it is counted for.
+    origin: Option<Origin>,
 }
 
 impl Open {
-    /// `None`: its address has as many as it may have.
-    fn new(worker: Rc<Worker>, from: IpAddr) -> Option<Self> {
-        let (origin, most) = (Origin::of(from), worker.view().limits.connections_per_address());
-        if !worker.shared.by_address.enter(origin, most) {
-            return None;
-        }
+    pub fn new(worker: Rc<Worker>) -> Self {
         worker.counters.accepted.add(1);
         worker.counters.open.add(1);
         worker.connections.set(worker.connections.get() + 1);
         worker.shared.open.fetch_add(1, Ordering::Relaxed);
-        Some(Self { worker, origin })
+        Self { worker, origin: None }
+    }
+
+    /// Counts it for an address; false: that has as many as it may have.
+    pub fn count(&mut self, from: IpAddr) -> bool {
+        let (origin, most) = (Origin::of(from), self.worker.view().limits.connections_per_address());
+        let is_counted = self.worker.shared.by_address.enter(origin, most);
+        if is_counted {
+            self.origin = Some(origin);
+        }
+        is_counted
     }
 }
 
@@ -351,7 +314,9 @@ impl Drop for Open {
             worker.gone.notify_one();
         }
         worker.shared.open.fetch_sub(1, Ordering::Relaxed);
-        worker.shared.by_address.leave(*origin);
+        if let Some(origin) = origin {
+            worker.shared.by_address.leave(*origin);
+        }
     }
 }
 

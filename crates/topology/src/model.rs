@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{AppName, ClusterName, HostPattern, NodeName, PoolName, Route, SiteRules, Target};
@@ -58,6 +59,7 @@ pub struct Edge {
     pub access_log: AccessLog,
     /// Whether the edge names itself in `Via` of what it passes on.
     pub via: bool,
+    pub proxies: Proxies,
     pub limits: EdgeLimits,
 }
 
@@ -70,6 +72,47 @@ pub enum Http2 {
     /// The same, and over HTTP if they begin with it (RFC 9113 section 3.3).
     PriorKnowledge,
     Off,
+}
+
+/// Whom an edge believes about who a client is, and how it tells servers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Proxies {
+    /// Each connection begins with a header of the PROXY protocol, from one of `trusted`.
+    pub protocol: bool,
+    /// Networks of proxies before the edge: what they say about their clients is believed.
+    pub trusted: Vec<IpNet>,
+    pub forwarded: Forwarded,
+}
+
+impl Proxies {
+    /// Is it one of the proxies before the edge?
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// By which fields a request says whom it was forwarded for: those that are written, and those that are read from
+/// trusted proxies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    /// `X-Forwarded-For`, `-Proto` and `-Host`.
+    #[default]
+    XForwarded,
+    /// `Forwarded`.
+    Rfc7239,
+    /// Both are written; the first is read.
+    Both,
+}
+
+/// A version of the PROXY protocol, by which a server is told who its client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -186,6 +229,8 @@ pub enum Https {
 pub struct Pool {
     pub members: Members,
     pub algorithm: Algorithm,
+    /// Each connection to a server begins with such a header.
+    pub proxy_protocol: Option<ProxyVersion>,
     pub health: HealthCheck,
 }
 

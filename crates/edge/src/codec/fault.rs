@@ -71,6 +71,8 @@ pub enum Fault {
     Switched,
     #[error("too many interim answers")]
     TooManyInterim,
+    #[error("what a trusted proxy says of whom it forwards for is malformed, or names too many proxies")]
+    Forwarded,
 }
 
 impl Fault {
@@ -111,6 +113,7 @@ impl Fault {
             BodyTooLong,
             Switched,
             TooManyInterim,
+            Forwarded,
         ]
     };
 
@@ -163,6 +166,7 @@ impl Fault {
             Self::BodyTooLong => "body_bytes",
             Self::Switched => "switched",
             Self::TooManyInterim => "too_many_interim",
+            Self::Forwarded => "forwarded",
         }
     }
 }

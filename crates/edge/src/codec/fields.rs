@@ -50,8 +50,17 @@ pub enum Known {
     Date,
     RequestId,
     StrictTransportSecurity,
-    /// Dropped in requests: only the edge says where a request came from.
+    /// Dropped in requests, and written anew: from where a request came says the edge alone. What trusted proxies say in
+    /// these is read first.
+    Forwarded,
+    ForwardedFor,
+    ForwardedProto,
+    ForwardedHost,
+    /// The same, but never read.
     Origin,
+    /// Passed on while they are valid (W3C Trace Context).
+    TraceParent,
+    TraceState,
     /// Written anew when it offers or accepts `websocket`, else dropped (RFC 9110 section 7.8).
     Upgrade,
     /// Dropped both ways: it concerns one connection only (RFC 9110 section 7.6.1), or trailers, which are dropped.
@@ -75,6 +84,9 @@ pub struct Fields {
     pub host: Option<Span>,
     pub expects_continue: bool,
     pub has_date: bool,
+    /// There is a field that says for whom a request was forwarded.
+    pub has_forwarded: bool,
+    pub trace_parents: usize,
     /// `Connection` listed `upgrade`.
     upgrade: bool,
     /// `Upgrade` listed `websocket`.
@@ -171,6 +183,10 @@ impl Fields {
                 self.expects_continue = true;
             }
             Known::Date => self.has_date = true,
+            Known::Forwarded | Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => {
+                self.has_forwarded = true;
+            }
+            Known::TraceParent => self.trace_parents += 1,
             Known::Upgrade => self.note_upgrade(value),
             _ => {}
         }
@@ -301,12 +317,18 @@ fn by_name(name: &[u8]) -> Known {
         4 => &[(b"host", Host), (b"date", Date)],
         6 => &[(b"expect", Expect)],
         7 => &[(b"upgrade", Upgrade), (b"trailer", HopByHop)],
-        9 => &[(b"x-real-ip", Origin), (b"forwarded", Origin)],
-        10 => &[(b"connection", Connection), (b"keep-alive", HopByHop)],
+        9 => &[(b"x-real-ip", Origin), (b"forwarded", Forwarded)],
+        10 => &[(b"connection", Connection), (b"keep-alive", HopByHop), (b"tracestate", TraceState)],
+        11 => &[(b"traceparent", TraceParent), (b"client-cert", Origin)],
         12 => &[(b"x-request-id", RequestId), (b"max-forwards", MaxForwards)],
         14 => &[(b"content-length", ContentLength), (b"http2-settings", HopByHop)],
-        16 => &[(b"proxy-connection", HopByHop)],
-        17 => &[(b"transfer-encoding", TransferEncoding)],
+        15 => &[(b"x-forwarded-for", ForwardedFor)],
+        16 => &[(b"proxy-connection", HopByHop), (b"x-forwarded-host", ForwardedHost)],
+        17 => &[
+            (b"transfer-encoding", TransferEncoding),
+            (b"x-forwarded-proto", ForwardedProto),
+            (b"client-cert-chain", Origin),
+        ],
         18 => &[(b"proxy-authenticate", HopByHop)],
         19 => &[(b"proxy-authorization", HopByHop)],
         25 => &[(b"strict-transport-security", StrictTransportSecurity)],

@@ -11,9 +11,11 @@ mod body;
 mod edit;
 mod fault;
 mod fields;
+mod forwarded;
 mod grammar;
 mod request;
 mod response;
+mod trace;
 mod write;
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ pub use body::{BodyDecoder, Decoded};
 pub use edit::{Edits, replaced_prefix, with_path};
 pub use fault::Fault;
 pub use fields::{Field, HeadLimits, Known};
+pub use forwarded::{Believed, HOPS, believed};
 pub use grammar::host_without_port;
 pub use request::{Method, RequestHead};
 pub use response::{Asked, ResponseHead};

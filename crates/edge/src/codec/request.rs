@@ -1,7 +1,7 @@
 //! The head of a request: parsed strictly, refused if in doubt (RFC 9112 sections 2, 3 and 6).
 
 use super::fields::{Fields, FirstLine};
-use super::{BodyLength, Fault, Field, HeadLimits, Known, Progress, Span, Version, grammar};
+use super::{BodyLength, Fault, Field, HeadLimits, Known, Progress, Span, Version, grammar, trace};
 
 /// The methods that the edge itself tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +80,21 @@ impl RequestHead {
 
     pub fn fields(&self) -> &[Field] {
         &self.fields.list
+    }
+
+    /// Does some field say for whom it was forwarded?
+    pub fn says_forwarded(&self) -> bool {
+        self.fields.has_forwarded
+    }
+
+    /// The value of its `traceparent`, and where the trace's id lies in that: if there is one, and it is valid.
+    pub(super) fn trace<'b>(&self, buffer: &'b [u8]) -> Option<(&'b [u8], Span)> {
+        if self.fields.trace_parents != 1 {
+            return None;
+        }
+        let field = self.fields().iter().find(|field| field.known == Known::TraceParent)?;
+        let value = field.value.of(buffer);
+        Some((value, trace::trace_id(value)?))
     }
 
     fn parse_line(&mut self, text: &[u8], start: usize, line_end: usize) -> Result<(), Fault> {

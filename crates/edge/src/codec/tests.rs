@@ -7,6 +7,7 @@ use super::*;
 #[path = "../../tests/corpus/mod.rs"]
 mod corpus;
 
+const ID: &str = "0123456789abcdef0123456789abcdef";
 const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 128, line_bytes: 8 * 1024 };
 
 /// What one client connection makes of bytes: the head written for a server and the body, or the fault.
@@ -23,7 +24,14 @@ fn read(parts: &[&[u8]]) -> Result<(String, Vec<u8>), Fault> {
             judged = buffer.len();
             if let Progress::Done { len } = head.parse(&buffer, &LIMITS)? {
                 let mut out = Vec::new();
-                let from = Forwarding { client: "192.0.2.1", scheme: "http", request_id: "00", via: true };
+                let from = Forwarding {
+                    chain: "192.0.2.1",
+                    scheme: "http",
+                    host: None,
+                    form: Default::default(),
+                    request_id: ID,
+                    via: true,
+                };
                 write_request(&mut out, &head, &buffer, &from);
                 buffer.drain(..len);
                 parsed = Some((
@@ -82,8 +90,25 @@ fn a_request_is_written_anew() {
         text,
         "GET /a?b HTTP/1.1\r\nHost: Shop.Example:80\r\nAccept: */*\r\nVia: 1.1 cdn\r\nmy_field: kept\r\n\
          Via: 1.1 tiebeam\r\nX-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: http\r\n\
-         X-Forwarded-Host: Shop.Example:80\r\nX-Request-Id: 00\r\n\r\n"
+         X-Forwarded-Host: Shop.Example:80\r\nX-Request-Id: 0123456789abcdef0123456789abcdef\r\n\
+         traceparent: 00-0123456789abcdef0123456789abcdef-0123456789abcdef-01\r\n\r\n"
     );
+}
+
+#[test]
+fn a_trace_goes_on_only_if_it_is_valid() {
+    let valid = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n";
+    let state = "tracestate: a=1\r\ntracestate: b=2\r\n";
+    for (fields, goes_on) in [
+        (format!("{valid}{state}"), true),
+        (format!("{valid}{valid}{state}"), false),
+        (format!("{}{state}", valid.to_uppercase()), false),
+        (state.to_owned(), false),
+    ] {
+        let (text, _) = read(&[format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()]).unwrap();
+        assert_eq!((text.contains(valid), text.contains(state)), (goes_on, goes_on), "{text}");
+        assert_eq!(text.matches("traceparent: ").count(), 1, "{text}");
+    }
 }
 
 fn response(text: &str, to_head: bool) -> Result<(u16, BodyLength, bool), Fault> {

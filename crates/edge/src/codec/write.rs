@@ -2,6 +2,9 @@
 
 use std::io::Write;
 
+use tiebeam_topology::Forwarded;
+
+use super::forwarded::write_forwarded;
 use super::{BodyLength, Known, RequestHead, ResponseHead, Span, Version};
 
 /// Ends a chunked body without trailers.
@@ -13,10 +16,15 @@ const SWITCH: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
 /// What the edge adds to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
-    /// The client's address.
-    pub client: &'a str,
+    /// The client's address, and behind it those of the proxies that it came through, with `, ` between them.
+    pub chain: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// The host that the client asked for, if not the request's own.
+    pub host: Option<&'a [u8]>,
+    /// By which fields a server is told so.
+    pub form: Forwarded,
+    /// 32 hexadecimal digits, neither half all zeros.
     pub request_id: &'a str,
     /// Whether the edge names itself in `Via`.
     pub via: bool,
@@ -29,6 +37,8 @@ pub struct RequestSpans {
     /// Without the query: that may hold secrets.
     pub path: Span,
     pub host: Span,
+    /// Of its trace: 32 hexadecimal digits.
+    pub trace: Span,
 }
 
 /// Appends the request for a server, in origin form and HTTP/1.1, with an empty `Host` if the client named none
@@ -52,10 +62,12 @@ pub fn write_request(
     out.extend_from_slice(host);
     let host_end = out.len();
     out.extend_from_slice(b"\r\n");
+    let trace = head.trace(buffer);
     for field in head.fields() {
         let passes = match field.known {
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
             Known::Via | Known::Date | Known::StrictTransportSecurity => true,
+            Known::TraceState => trace.is_some(),
             Known::Expect => head.expects_continue,
             // Means nothing to other methods, and is theirs.
             Known::MaxForwards => head.max_forwards.is_none(),
@@ -80,22 +92,57 @@ pub fn write_request(
         let _ = write!(out, "Max-Forwards: {}\r\n", left.saturating_sub(1));
     }
     write_via(out, from.via, head.version);
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    out.extend_from_slice(from.client.as_bytes());
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    out.extend_from_slice(from.scheme.as_bytes());
-    if !host.is_empty() {
-        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-        out.extend_from_slice(host);
-    }
-    out.extend_from_slice(b"\r\nX-Request-Id: ");
+    write_origin(out, from, from.host.unwrap_or(host));
+    out.extend_from_slice(b"X-Request-Id: ");
     out.extend_from_slice(from.request_id.as_bytes());
+    let trace = write_trace_parent(out, trace, from.request_id);
     out.extend_from_slice(b"\r\n\r\n");
     RequestSpans {
         method: Span::new(method_start, method_end),
         path: Span::new(path_start, path_end),
         host: Span::new(host_start, host_end),
+        trace,
     }
+}
+
+fn write_origin(out: &mut Vec<u8>, from: &Forwarding<'_>, host: &[u8]) {
+    if from.form != Forwarded::Rfc7239 {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        out.extend_from_slice(from.chain.as_bytes());
+        out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+        out.extend_from_slice(from.scheme.as_bytes());
+        if !host.is_empty() {
+            out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+            out.extend_from_slice(host);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    if from.form != Forwarded::XForwarded {
+        write_forwarded(out, from.chain, from.scheme, host);
+    }
+}
+
+/// The trace goes on unchanged, as this edge takes no part in it; or it starts here, with the request's id and half of
+/// that for the edge's own part. It is marked as sampled: servers follow what they are told, and would record nothing
+/// otherwise.
+fn write_trace_parent(out: &mut Vec<u8>, trace: Option<(&[u8], Span)>, request_id: &str) -> Span {
+    out.extend_from_slice(b"\r\ntraceparent: ");
+    let at = out.len();
+    let id = match trace {
+        Some((value, id)) => {
+            out.extend_from_slice(value);
+            id.range()
+        }
+        None => {
+            out.extend_from_slice(b"00-");
+            out.extend_from_slice(request_id.as_bytes());
+            out.push(b'-');
+            out.extend_from_slice(request_id.get(..16).unwrap_or_default().as_bytes());
+            out.extend_from_slice(b"-01");
+            3..3 + request_id.len()
+        }
+    };
+    Span::new(at + id.start, at + id.end)
 }
 
 /// Appends a TRACE as it came, for its own answer: its first line, and of its fields those about its way. Any other may
@@ -150,6 +197,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
         let passes = match field.known {
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
             Known::Via | Known::Date | Known::Host | Known::Expect | Known::MaxForwards => true,
+            Known::TraceParent | Known::TraceState => true,
             Known::StrictTransportSecurity => !extras.hsts,
             _ => false,
         };

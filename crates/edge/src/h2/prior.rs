@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buffer::Buffer;
-use crate::connection::{self, Client};
+use crate::client::Client;
+use crate::connection;
 use crate::counters::Reason;
 use crate::wire::Io;
 use crate::worker::Worker;

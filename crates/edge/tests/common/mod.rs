@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Route, SiteRules, Target};
+use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Proxies, Route, SiteRules, Target};
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
 pub fn loopback() -> SocketAddr {
@@ -158,7 +158,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         .iter()
         .enumerate()
         .map(|(i, address)| ServerConfig { id: ServerId::new(format!("s{i}")), address: *address });
-    let pool = PoolConfig { servers: servers.collect(), health: health(), app: false };
+    let pool = PoolConfig { servers: servers.collect(), health: health(), app: false, proxy_protocol: None };
     let route = Route::new("/", Target::Pool("web".parse().unwrap()));
     let site = SiteConfig {
         tls: None,
@@ -172,6 +172,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         limits: limits(),
         http2: Http2::On,
         access_log: AccessLog::Json,
+        proxies: Proxies::default(),
         via: true,
         pages: Pages::new(),
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),

@@ -129,7 +129,8 @@ fn config(
                 (list.iter().map(one).collect(), false)
             }
         };
-        (name.clone(), PoolConfig { servers, health: pool.health.clone(), app })
+        let (health, proxy_protocol) = (pool.health.clone(), pool.proxy_protocol);
+        (name.clone(), PoolConfig { servers, health, app, proxy_protocol })
     });
     let sites = here.cluster.sites.iter().map(|(host, site)| {
         // A certificate of the cluster's own CA is not known to browsers: plain HTTP stays open beside it.
@@ -149,6 +150,7 @@ fn config(
         limits: file.map(|f| f.limits.clone()).unwrap_or_default(),
         http2: file.map_or(Http2::On, |f| f.http2),
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
+        proxies: file.map(|f| f.proxies.clone()).unwrap_or_default(),
         via: file.is_none_or(|f| f.via),
         sites: sites.collect(),
         pages: loaded.pages.clone(),

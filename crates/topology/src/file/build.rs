@@ -56,6 +56,7 @@ fn edge(file: &File) -> Edge {
         http2: file.edge.http2,
         access_log: file.edge.access_log,
         via: file.edge.via,
+        proxies: file.edge.proxies.clone(),
         limits: file.edge.limits.clone(),
     }
 }
@@ -135,7 +136,8 @@ fn pool(pool: &sections::Pool) -> Option<Pool> {
         fall: health.fall,
         rise: health.rise,
     };
-    Some(Pool { members, algorithm: pool.algorithm, health })
+    let (algorithm, proxy_protocol) = (pool.algorithm, pool.proxy_protocol);
+    Some(Pool { members, algorithm, proxy_protocol, health })
 }
 
 fn app(app: sections::App) -> Option<(crate::AppName, App)> {

@@ -103,6 +103,13 @@ fn edge(file: &File, findings: &Findings<'_>) {
         };
         findings.add(edge.http.span.clone(), message, help);
     }
+    if edge.proxy_protocol.value && edge.proxies.trusted.is_empty() && !edge.trusted_wrong {
+        findings.add(
+            edge.proxy_protocol.span.clone(),
+            "with `proxy_protocol` only `trusted_proxies` may connect, and there are none",
+            "write whom the header is believed from, for instance trusted_proxies = [\"10.0.0.0/8\"]",
+        );
+    }
     if edge.request_line_bytes.value > edge.header_bytes.value {
         let bound =
             if edge.request_line_bytes.written { &edge.request_line_bytes } else { &edge.header_bytes };

@@ -6,12 +6,13 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::kind::{
-    Address, Choices, Count, Flag, ListOf, Listen, Named, Parsed, Period, Place, Port, PortOrOff, Settings,
-    Socket, Table, Tables, Text, UrlPath,
+    Address, Choices, Count, Flag, ListOf, Listen, Named, Network, Parsed, Period, Place, Port, PortOrOff,
+    Settings, Socket, Table, Tables, Text, UrlPath,
 };
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, Http2, NodeName, PoolName, Reads, Role,
+    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, Forwarded, Http2, NodeName, PoolName,
+    ProxyVersion, Reads, Role,
 };
 
 use Need::{Default, Optional, Required};
@@ -133,6 +134,9 @@ section!(
         edge::HTTP2,
         edge::ACCESS_LOG,
         edge::VIA,
+        edge::PROXY_PROTOCOL,
+        edge::TRUSTED_PROXIES,
+        edge::FORWARDED,
         edge::LIMITS,
     ]
 );
@@ -156,6 +160,16 @@ pub(crate) mod edge {
             Choices(&[("json", AccessLog::Json), ("common", AccessLog::Common), ("off", AccessLog::Off)]);
         /// Whether what is passed on says in `Via` that it went through Tiebeam
         VIA: Flag = "via", Default("true"), Flag;
+        /// Whether each connection begins with a header of the PROXY protocol; only `trusted_proxies` may then connect
+        PROXY_PROTOCOL: Flag = "proxy_protocol", Default("false"), Flag;
+        /// Networks of the proxies before the edges; what they say about their clients is believed
+        TRUSTED_PROXIES: ListOf<Network> = "trusted_proxies", Default("[]"), ListOf { item: Network, min: 0 };
+        /// The fields by which servers are told who the client is; of trusted proxies the same are believed, and of `both` the first
+        FORWARDED: Choices<Forwarded> = "forwarded", Default("'x-forwarded'"), Choices(&[
+            ("x-forwarded", Forwarded::XForwarded),
+            ("rfc7239", Forwarded::Rfc7239),
+            ("both", Forwarded::Both),
+        ]);
         /// The bounds of what a client may use
         LIMITS: Table = "limits", Optional("their defaults"), Table(&super::LIMITS);
     }
@@ -227,7 +241,7 @@ section!(
     POOL,
     "[pool.NAME]",
     "A set of servers that routes send to.",
-    [pool::APP, pool::SERVERS, pool::ALGORITHM, pool::HEALTH,]
+    [pool::APP, pool::SERVERS, pool::ALGORITHM, pool::PROXY_PROTOCOL, pool::HEALTH,]
 );
 pub(crate) mod pool {
     use super::*;
@@ -239,6 +253,9 @@ pub(crate) mod pool {
         /// Which server the next request goes to
         ALGORITHM: Choices<Algorithm> = "algorithm", Default("'round-robin'"),
             Choices(&[("round-robin", Algorithm::RoundRobin)]);
+        /// The version of the PROXY protocol by which its servers are told who the client is
+        PROXY_PROTOCOL: Choices<ProxyVersion> = "proxy_protocol", Optional("they are told by fields alone"),
+            Choices(&[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
         /// How it is found out whether a server is well
         HEALTH: Table = "health", Optional("a TCP connection every second"), Table(&super::HEALTH);
     }

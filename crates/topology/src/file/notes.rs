@@ -33,6 +33,13 @@ pub(super) fn of(file: &File, findings: &Findings<'_>) -> Vec<Note> {
         };
         add(file.edge.mode.span.start, text);
     }
+    if let Some(all) = file.edge.proxies.trusted.iter().find(|network| network.prefix_len() == 0) {
+        let place = file.edge.written.as_ref().map_or(0, |place| place.start);
+        add(
+            place,
+            format!("whoever reaches the edges is believed about who it is: `trusted_proxies` has {all}"),
+        );
+    }
     for site in &file.sites {
         if let Some(SiteHttps::Word(Located { value: HttpsWord::Acme, span, .. })) = &site.https {
             let text = "certificates by ACME are not there yet: this site answers over plain HTTP only; \"internal\" or a certificate of your own, { cert = …, key = … }, gives it HTTPS";

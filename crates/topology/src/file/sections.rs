@@ -17,7 +17,7 @@ pub(crate) use super::sections_site::{Fields, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
 use crate::{
     AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, Http2, NodeName, PoolName,
-    Reads, Role,
+    Proxies, ProxyVersion, Reads, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -61,6 +61,11 @@ pub(crate) struct Edge {
     pub http2: Http2,
     pub access_log: AccessLog,
     pub via: bool,
+    pub proxies: Proxies,
+    /// Where the file says that connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: Located<bool>,
+    /// What was written in `trusted_proxies` is wrong, and that is reported.
+    pub trusted_wrong: bool,
     pub limits: EdgeLimits,
     pub header_bytes: Located<u64>,
     pub request_line_bytes: Located<u64>,
@@ -74,6 +79,7 @@ pub(crate) struct Pool {
     pub servers: Option<Located<Vec<Located<SocketAddr>>>>,
     pub servers_written: Option<Place>,
     pub algorithm: Algorithm,
+    pub proxy_protocol: Option<ProxyVersion>,
     pub health: Health,
 }
 
@@ -238,6 +244,14 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         compress_bytes: bounds.get(&keys::limits::COMPRESS_BYTES).value,
         compressed_bytes: size(bounds.get(&keys::limits::COMPRESSED_BYTES).value),
     };
+    let proxy_protocol = reader.get(&keys::edge::PROXY_PROTOCOL);
+    let trusted = reader.get(&keys::edge::TRUSTED_PROXIES);
+    let trusted_wrong = !trusted.written && reader.written(&keys::edge::TRUSTED_PROXIES).is_some();
+    let proxies = Proxies {
+        protocol: proxy_protocol.value,
+        trusted: trusted.value.into_iter().map(|network| network.value).collect(),
+        forwarded: reader.get(&keys::edge::FORWARDED).value,
+    };
     Edge {
         written,
         mode: reader.get(&keys::edge::MODE),
@@ -247,6 +261,9 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         http2: reader.get(&keys::edge::HTTP2).value,
         access_log: reader.get(&keys::edge::ACCESS_LOG).value,
         via: reader.get(&keys::edge::VIA).value,
+        proxies,
+        proxy_protocol,
+        trusted_wrong,
         limits,
         header_bytes,
         request_line_bytes,
@@ -265,6 +282,7 @@ fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings
         servers: reader.find(&keys::pool::SERVERS),
         servers_written: reader.written(&keys::pool::SERVERS),
         algorithm: reader.get(&keys::pool::ALGORITHM).value,
+        proxy_protocol: reader.find(&keys::pool::PROXY_PROTOCOL).map(|version| version.value),
         health: Health {
             path: health.find(&keys::health::PATH).map(|path| path.value),
             every: health.get(&keys::health::EVERY),

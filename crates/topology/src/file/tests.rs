@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    Console, Database, EdgeLimits, HostPattern, Https, Members, NodeName, PROBLEMS_MAX, Role, SqlListen,
-    Target, schema,
+    Console, Database, EdgeLimits, Forwarded, HostPattern, Https, Members, NodeName, PROBLEMS_MAX,
+    ProxyVersion, Role, SqlListen, Target, schema,
 };
 
 fn parsed(text: &str) -> Cluster {
@@ -426,6 +426,30 @@ fn what_may_surprise_is_noted() {
             "9 [console] listens on each node's address: whoever reaches one can read it",
         ]
     );
+}
+
+#[test]
+fn proxies_before_the_edge_and_behind_it() {
+    let cluster = parsed(&format!(
+        "{EDGE_ONLY}[edge]\nproxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\", \"fd00::1\"]\nforwarded = \"both\"\n[pool.web]\nservers = [\"10.0.0.9:3000\"]\nproxy_protocol = \"v2\"\n"
+    ));
+    let proxies = cluster.edge.unwrap().proxies;
+    assert!(proxies.protocol && proxies.forwarded == Forwarded::Both);
+    for (address, is_trusted) in [
+        ("10.9.9.9", true),
+        ("11.0.0.1", false),
+        ("fd00::1", true),
+        ("fd00::2", false),
+        ("::ffff:10.0.0.1", false),
+    ] {
+        assert_eq!(proxies.trusts(address.parse().unwrap()), is_trusted, "{address}");
+    }
+    let pool = cluster.pools.into_values().next().unwrap();
+    assert_eq!(pool.proxy_protocol, Some(ProxyVersion::V2));
+    let said = notes(&format!(
+        "{EDGE_ONLY}[pool.web]\nservers = [\"10.0.0.9:3000\"]\n[edge]\ntrusted_proxies = [\"0.0.0.0/0\"]\n"
+    ));
+    assert!(said[1].starts_with("6 whoever reaches the edges is believed"), "{said:?}");
 }
 
 #[test]

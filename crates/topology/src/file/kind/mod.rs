@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 pub(crate) use self::list::{ListOf, Settings};
-pub(crate) use self::network::{Address, Listen, ListenAt, Socket};
+pub(crate) use self::network::{Address, Listen, ListenAt, Network, Socket};
 pub(crate) use self::number::{Count, Period, Port, PortOrOff, shown_duration};
 pub(crate) use self::redirect::{Codes, RedirectTo};
 pub(crate) use self::text::{Parsed, Place, Text, UrlPath};

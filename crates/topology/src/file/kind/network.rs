@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -49,6 +50,37 @@ impl Kind for Address {
 fn unicast(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || broadcast)
+}
+
+/// A network of machines, or one machine.
+pub(crate) struct Network;
+
+impl Shape for Network {
+    fn wanted(&self) -> String {
+        "a network".into()
+    }
+    fn example(&self) -> String {
+        "something like \"10.0.0.0/8\", or one address".into()
+    }
+    fn schema(&self) -> Value {
+        json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$" })
+    }
+}
+
+impl Kind for Network {
+    type Value = IpNet;
+    fn read(&self, what: &str, value: &Spanned<DeValue<'_>>, findings: &Findings<'_>) -> Option<IpNet> {
+        let text = text(what, self, value, findings)?;
+        let read = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let help = match read {
+            Some(network) if network.addr() == network.network() => return Some(network),
+            // Either the length is wrong or the address is: who guesses would open a door.
+            Some(network) => format!("that length leaves \"{}\"", network.trunc()),
+            None => format!("write {}; names are not looked up", self.example()),
+        };
+        findings.add(value.span(), format!("{what} is not a network: \"{}\"", quoted(&text)), help);
+        None
+    }
 }
 
 /// The address and port of a server.
