@@ -301,9 +301,14 @@ impl<'c, S: Io> Attempt<'c, S> {
             self.has_taken_interim = true;
             return Ok(None);
         }
-        self.down.begin(BodyDecoder::new(body), framing == BodyLength::Chunked);
         if matches!(body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
             self.buffer.grow(LONG_BUFFER_BYTES);
+        }
+        let is_chunked = framing == BodyLength::Chunked;
+        if let Err(PumpError::Fault(fault)) =
+            self.down.begin(BodyDecoder::new(body), is_chunked, &mut self.buffer)
+        {
+            return Err(fault);
         }
         Ok(Some(Begun { status, is_switch, server_persists, client_persists }))
     }

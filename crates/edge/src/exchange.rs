@@ -40,9 +40,16 @@ impl Pump {
         Self { out: Outgoing::new(lead), decoder, chunked, most_bytes, bytes: 0 }
     }
 
-    /// The body that follows the head in `out` is known now.
-    pub fn begin(&mut self, decoder: BodyDecoder, chunked: bool) {
+    /// The body that follows the head in `out` is known now. What of it is in `buffer` is taken at once: if that is
+    /// malformed, the head need not go out either.
+    pub fn begin(
+        &mut self,
+        decoder: BodyDecoder,
+        chunked: bool,
+        buffer: &mut Buffer,
+    ) -> Result<(), PumpError> {
         (self.decoder, self.chunked) = (decoder, chunked);
+        if self.decoder.is_done() || buffer.is_empty() { Ok(()) } else { self.stage(buffer) }
     }
 
     /// Goes on as far as both sides let it. Ready when the receiver has been given everything.

@@ -12,14 +12,15 @@ use std::time::Duration;
 use common::tls::Https;
 use common::*;
 
-/// A server that says `text` to every request and then ends, by a reset if asked, once it is told to.
-fn breaking(text: &'static str, by_reset: bool, told: Receiver<()>) -> Server {
+/// A server that says `text` to every request, and `rest` once it is told to; then it ends, by a reset if asked.
+fn breaking(text: &'static str, rest: &'static str, by_reset: bool, told: Receiver<()>) -> Server {
     let told = Mutex::new(told);
     Server::start(move |mut peer| {
         if peer.head().is_some() {
             peer.say(text);
             // A reset must not overtake the bytes before it.
             let _ = told.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            peer.say(rest);
             if by_reset {
                 peer.reset();
             }
@@ -40,27 +41,30 @@ fn read_all(mut stream: impl Read + Write, version: &str, begun: impl FnOnce()) 
 
 #[test]
 fn no_client_takes_a_cut_answer_for_a_whole_one() {
-    // What a server says, and whether it ends by a reset.
-    for (text, by_reset) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", false),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", true),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno size\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nno trailer\r\n\r\n", false),
-        ("HTTP/1.1 200 OK\r\n\r\nhello", true),
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    // What a server says, then when the client has begun to read, and whether it ends by a reset.
+    for (text, rest, by_reset) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "", false),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", "", true),
+        (chunked, "", false),
+        (chunked, "0\r\n", false),
+        (chunked, "no size\r\n", false),
+        (chunked, "1\r\n!!\r\n", false),
+        (chunked, "fffffffffffffffff\r\n", false),
+        (chunked, "0\r\nno trailer\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\n\r\nhello", "", true),
     ] {
         for version in ["1.0", "1.1"] {
             let (tell, told) = channel();
-            let server = breaking(text, by_reset, told);
+            let server = breaking(text, rest, by_reset, told);
             let https = Https::with(config(&[server.address]));
             let plain = Client::new(&https.edge).0.into_inner();
             let read = read_all(plain, version, || tell.send(()).unwrap());
-            assert!(read.is_err(), "HTTP/{version} {text:?}: {read:?}");
+            assert!(read.is_err(), "HTTP/{version} {text:?} {rest:?}: {read:?}");
             // Without TLS's own goodbye, which would make it whole for HTTP/1.0.
             let secure = https.connect("two.example").unwrap();
             let read = read_all(secure, version, || tell.send(()).unwrap());
-            assert!(read.is_err(), "HTTPS/{version} {text:?}: {read:?}");
+            assert!(read.is_err(), "HTTPS/{version} {text:?} {rest:?}: {read:?}");
             until("both are counted", || https.edge.stats().responses.cut == 2);
             let stats = https.edge.stats();
             assert_eq!((stats.refused["answer_cut"], stats.responses.successful), (2, 2));
@@ -74,7 +78,7 @@ fn a_server_that_breaks_off_within_its_head_is_a_502_and_is_not_asked_again() {
         [("H", false), ("HTTP/1.1 200 OK\r\nContent-Le", true), ("HTTP/1.1 200 OK\r\nA: b\r\n", true)]
     {
         let (tell, told) = channel();
-        let server = breaking(text, by_reset, told);
+        let server = breaking(text, "", by_reset, told);
         let edge = start_with(config(&[server.address]), 1);
         let mut client = Client::new(&edge);
         client.say("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

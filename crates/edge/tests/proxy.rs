@@ -71,12 +71,13 @@ fn without_a_server_the_page_says_so() {
 }
 
 /// What a client gets from a server that answers a GET with `text` and then ends, properly or by a reset.
-fn answered(text: &'static str, by_reset: bool) -> (Edge, Option<Response>) {
+fn answered(text: &str, by_reset: bool) -> (Edge, Option<Response>) {
+    let text = text.to_owned();
     let (release, released) = std::sync::mpsc::channel();
     let released = std::sync::Mutex::new(released);
     let server = Server::start(move |mut peer| {
         if peer.head().is_some() {
-            peer.say(text);
+            peer.say(&text);
             if by_reset {
                 // The reset must not overtake the bytes before it.
                 let _ = released.lock().unwrap().recv_timeout(Duration::from_secs(20));
@@ -120,8 +121,6 @@ fn a_cut_body_never_ends_cleanly() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", true),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n", false),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", false),
         ("HTTP/1.1 200 OK\r\n\r\nhello", true),
     ] {
         let (edge, response) = answered(text, by_reset);
@@ -131,6 +130,18 @@ fn a_cut_body_never_ends_cleanly() {
     // Only a clean end is one, for those that end by closing.
     let (_, response) = answered("HTTP/1.1 200 OK\r\n\r\nhello", false);
     assert_eq!(response.unwrap().body, "hello");
+}
+
+#[test]
+fn chunks_that_are_malformed_before_anything_went_out_are_a_502() {
+    for chunks in
+        ["x\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "5\r\nhello\r\n0\r\nno colon\r\n\r\n"]
+    {
+        let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let (edge, response) = answered(&text, false);
+        assert_eq!(response.unwrap().status, 502, "{chunks:?}");
+        assert_eq!(server_stats(&edge, "s0").failures.bad_response, 1);
+    }
 }
 
 #[test]
