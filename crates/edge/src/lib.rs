@@ -14,6 +14,9 @@ mod clock;
 pub mod codec;
 mod config;
 mod connection;
+#[cfg(test)]
+#[path = "../tests/corpus/mod.rs"]
+mod corpus;
 mod counters;
 mod descriptors;
 mod edge;

@@ -150,7 +150,11 @@ impl Fields {
             }
             let value =
                 if header.value.is_empty() { Span::default() } else { Span::within(buffer, header.value) };
-            let known = classify(header.name.as_bytes());
+            let known = match (first_line, classify(header.name.as_bytes())) {
+                // They mean nothing in a response, whatever they say.
+                (FirstLine::Status, Known::Host | Known::Expect | Known::MaxForwards) => Known::Other,
+                (_, known) => known,
+            };
             self.note(buffer, Field { name, value, known })?;
         }
         if !buffer[..end].ends_with(b"\r\n\r\n") {
@@ -177,10 +181,12 @@ impl Fields {
             }
             Known::Connection => self.note_connection(buffer, value)?,
             Known::Expect => {
-                if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Fault::Expectation);
+                for expectation in elements(value) {
+                    if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(Fault::Expectation);
+                    }
+                    self.expects_continue = true;
                 }
-                self.expects_continue = true;
             }
             Known::Date => self.has_date = true,
             Known::Forwarded | Known::ForwardedFor | Known::ForwardedProto | Known::ForwardedHost => {
@@ -195,7 +201,7 @@ impl Fields {
     }
 
     fn note_connection(&mut self, buffer: &[u8], value: &[u8]) -> Result<(), Fault> {
-        for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|o| !o.is_empty()) {
+        for option in elements(value) {
             self.options += 1;
             if self.options > CONNECTION_OPTIONS {
                 return Err(Fault::TooManyOptions);
@@ -214,7 +220,7 @@ impl Fields {
     }
 
     fn note_upgrade(&mut self, value: &[u8]) {
-        for protocol in value.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|p| !p.is_empty()) {
+        for protocol in elements(value) {
             if protocol.eq_ignore_ascii_case(b"websocket") {
                 self.websocket = true;
             } else {
@@ -286,6 +292,11 @@ fn find<'s, 'b>(
         Err(httparse::Error::NewLine) => Err(Fault::BareLineFeed),
         Err(_) => Err(Fault::FieldName),
     }
+}
+
+/// Of a list; empty ones are none (RFC 9110 section 5.6.1).
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 /// Digits only, and few enough that nobody's number overflows (RFC 9110 section 8.6).

@@ -70,6 +70,11 @@ pub fn is_origin_form(target: &[u8]) -> bool {
     all(path, PATH) && all(query, QUERY) && memchr::memchr_iter(b'%', path).all(encoded)
 }
 
+/// `?query`, which stands for `/?query` in absolute form.
+pub fn is_query(target: &[u8]) -> bool {
+    target.first() == Some(&b'?') && all(target, QUERY)
+}
+
 /// A host name, an IPv4 address or an IPv6 address in brackets, then an optional port (RFC 9110 section 7.2).
 pub fn is_host(host: &[u8]) -> bool {
     let name = host_without_port(host);

@@ -27,7 +27,8 @@ impl Method {
 pub struct RequestHead {
     pub method: Method,
     pub method_name: Span,
-    /// In origin form, or `*`. Empty stands for `/`: absolute form without a path.
+    /// In origin form, or `*`. Without its leading slash if it was in absolute form and without a path: then empty, or
+    /// only a query.
     pub target: Span,
     pub version: Version,
     /// With its port, if any. Of the target if that is in absolute form (RFC 9112 section 3.2.2). Empty only in
@@ -148,7 +149,8 @@ impl RequestHead {
         let rest = &target[scheme_end..];
         let authority_end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
-        if !grammar::is_host(authority) || !(path.is_empty() || grammar::is_origin_form(path)) {
+        let is_path = path.is_empty() || grammar::is_query(path) || grammar::is_origin_form(path);
+        if !grammar::is_host(authority) || !is_path {
             return Err(Fault::Target);
         }
         self.host = Span::new(start + scheme_end, start + scheme_end + authority_end);

@@ -33,10 +33,12 @@ impl ResponseHead {
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Progress, Fault> {
         let text = &buffer[..buffer.len().min(limits.bytes)];
         let is_full = text.len() == limits.bytes;
+        // What is no HTTP may never send a line's end: say so at its first byte, whatever follows.
+        if text.iter().zip(b"HTTP/1.").any(|(a, b)| a != b) {
+            return Err(Fault::StatusLine);
+        }
         let Some(line_end) = memchr::memchr(b'\n', text) else {
-            let shape = b"HTTP/1.";
-            let fits = text.iter().zip(shape).all(|(a, b)| a == b);
-            return if is_full || !fits { Err(Fault::StatusLine) } else { Ok(Progress::More) };
+            return if is_full { Err(Fault::StatusLine) } else { Ok(Progress::More) };
         };
         self.parse_line(text, line_end)?;
         let lines_end = memchr::memrchr(b'\n', text).map_or(0, |i| i + 1);

@@ -3,9 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-#[path = "../../tests/corpus/mod.rs"]
-mod corpus;
+use crate::corpus;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 const LIMITS: HeadLimits = HeadLimits { bytes: 32 * 1024, fields: 128, line_bytes: 8 * 1024 };
@@ -55,7 +53,7 @@ fn read(parts: &[&[u8]]) -> Result<(String, Vec<u8>), Fault> {
 #[test]
 fn every_case_of_the_corpus() {
     let cases = corpus::cases();
-    assert!(cases.len() >= 120, "{}", cases.len());
+    assert!(cases.len() >= 400, "{}", cases.len());
     for case in cases {
         let expected = (case.status, case.label.as_str());
         let found = match read(&[&case.bytes]) {

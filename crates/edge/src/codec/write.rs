@@ -165,6 +165,10 @@ fn write_target(out: &mut Vec<u8>, head: &RequestHead, buffer: &[u8]) {
         // `OPTIONS http://host` asks about the server as a whole (RFC 9112 section 3.2.4).
         [] if head.method == super::Method::Options => out.push(b'*'),
         [] => out.push(b'/'),
+        query @ [b'?', ..] => {
+            out.push(b'/');
+            out.extend_from_slice(query);
+        }
         target => out.extend_from_slice(target),
     }
 }
@@ -196,8 +200,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     for field in head.fields() {
         let passes = match field.known {
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
-            Known::Via | Known::Date | Known::Host | Known::Expect | Known::MaxForwards => true,
-            Known::TraceParent | Known::TraceState => true,
+            Known::Via | Known::Date | Known::TraceParent | Known::TraceState => true,
             Known::StrictTransportSecurity => !extras.hsts,
             _ => false,
         };

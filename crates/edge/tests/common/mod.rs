@@ -55,7 +55,11 @@ impl Peer {
     }
 
     pub fn say(&mut self, text: &str) -> bool {
-        self.stream.get_mut().write_all(text.as_bytes()).is_ok()
+        self.bytes(text.as_bytes())
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).is_ok()
     }
 
     pub fn reset(self) {

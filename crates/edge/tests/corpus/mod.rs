@@ -1,31 +1,141 @@
-//! Reads `requests.txt`: used by the codec's own tests and by those over sockets.
+//! Reads `requests.txt` and `responses.txt`: used by the codec's own tests, by those over sockets, and to compare the
+//! edge with other proxies.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each of its users leaves something out")]
 
-/// One request and what must become of it.
+/// What an RFC wants of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    Accept,
+    Refuse,
+    /// Refused, or passed on without what is wrong with it. The edge refuses.
+    Mend,
+    /// Both are within its words.
+    Either,
+}
+
+/// What stands above a group of cases.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub wants: Wants,
+    /// The number of the RFC, and its section.
+    pub source: String,
+    /// What it says.
+    pub text: String,
+    /// Why the edge does otherwise, if it does.
+    pub here: Option<String>,
+}
+
+/// One message and what must become of it.
+#[derive(Clone)]
 pub struct Case {
     pub line: usize,
-    /// 200: it is accepted.
+    pub rule: std::rc::Rc<Rule>,
+    /// Of a request, 200: it is accepted. Of an answer: what the client is told.
     pub status: u16,
+    /// Of the fault; `-`: none.
     pub label: String,
     /// Its head is fine, its body is not.
     pub in_body: bool,
+    /// An answer to HEAD.
+    pub to_head: bool,
+    /// As it stands in the file.
+    pub text: String,
     pub bytes: Vec<u8>,
 }
 
-pub fn cases() -> Vec<Case> {
-    let text = include_str!("requests.txt");
-    let lines = text.lines().enumerate().filter(|(_, l)| !l.starts_with('#') && !l.is_empty());
-    lines.map(|(i, l)| case(i + 1, l)).collect()
+impl Case {
+    pub fn is_accepted(&self) -> bool {
+        self.label == "-"
+    }
 }
 
-fn case(line: usize, text: &str) -> Case {
-    let (expected, bytes) = text.split_once(" | ").expect("a bar between the expectation and the bytes");
-    let (in_body, expected) = match expected.strip_prefix("body ") {
-        Some(rest) => (true, rest),
-        None => (false, expected),
+/// Of requests.
+pub fn cases() -> Vec<Case> {
+    read(include_str!("requests.txt"))
+}
+
+/// Of responses.
+pub fn answers() -> Vec<Case> {
+    read(include_str!("responses.txt"))
+}
+
+/// Inputs to begin fuzzing with, by the name of the property that they are for.
+pub fn seeds(property: &str) -> Vec<Vec<u8>> {
+    let (requests, answers) = (cases().into_iter(), answers().into_iter());
+    match property {
+        "request" => requests.map(|case| case.bytes).collect(),
+        "response" => answers.map(|case| case.bytes).collect(),
+        "chunked" => requests.chain(answers).filter_map(|case| chunked_body(&case.bytes)).collect(),
+        "files" => requests.filter_map(|case| path(&case.bytes)).collect(),
+        "ranges" => RANGES.map(Into::into).into(),
+        _ => Vec::new(),
+    }
+}
+
+/// Values of `Range`.
+const RANGES: [&str; 8] = [
+    "bytes=0-3",
+    "bytes=4-",
+    "bytes=-3",
+    "bytes=0-0, 2-3 ,, 900-99999999999999999999",
+    "BYTES = 0-1",
+    "bytes=3-1",
+    "lines=1-2",
+    "bytes=0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-",
+];
+
+fn chunked_body(message: &[u8]) -> Option<Vec<u8>> {
+    let end = message.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let is_chunked = message[..end].windows(7).any(|w| w.eq_ignore_ascii_case(b"chunked"));
+    (is_chunked && end < message.len()).then(|| message[end..].to_vec())
+}
+
+fn path(request: &[u8]) -> Option<Vec<u8>> {
+    let mut words = request.splitn(3, |b| *b == b' ');
+    let target = words.nth(1)?;
+    let path = target.split(|b| *b == b'?').next()?;
+    (path.starts_with(b"/") && path.len() < 100).then(|| path.to_vec())
+}
+
+fn read(text: &str) -> Vec<Case> {
+    let (mut cases, mut rule) = (Vec::new(), None);
+    for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.starts_with('#') && !l.is_empty()) {
+        match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+            Some((head, text)) => rule = Some(std::rc::Rc::new(heading(head, text))),
+            None => cases.push(case(i + 1, rule.clone().expect("a heading above the first case"), line)),
+        }
+    }
+    cases
+}
+
+fn heading(head: &str, text: &str) -> Rule {
+    let (wants, source) = head.split_once(' ').expect("a word and a source");
+    let wants = match wants {
+        "accept" => Wants::Accept,
+        "refuse" => Wants::Refuse,
+        "mend" => Wants::Mend,
+        "either" => Wants::Either,
+        other => panic!("no RFC wants `{other}`"),
     };
-    let (status, label) = expected.split_once(' ').expect("a status and a name");
-    Case { line, status: status.parse().unwrap(), label: label.to_owned(), in_body, bytes: unescape(bytes) }
+    let (text, here) = match text.split_once(" Here: ") {
+        Some((text, here)) => (text, Some(here.to_owned())),
+        None => (text, None),
+    };
+    Rule { wants, source: source.to_owned(), text: text.to_owned(), here }
+}
+
+fn case(line: usize, rule: std::rc::Rc<Rule>, text: &str) -> Case {
+    let (expected, text) = text.split_once(" | ").expect("a bar between the expectation and the bytes");
+    let mut words: Vec<&str> = expected.split(' ').collect();
+    let label = words.pop().expect("a name").to_owned();
+    let status = words.pop().expect("a status").parse().unwrap();
+    let (in_body, to_head) = match words[..] {
+        [] => (false, false),
+        ["body"] => (true, false),
+        ["head"] => (false, true),
+        _ => panic!("line {line}: no such words: {words:?}"),
+    };
+    Case { line, rule, status, label, in_body, to_head, text: text.to_owned(), bytes: unescape(text) }
 }
 
 fn unescape(text: &str) -> Vec<u8> {
