@@ -1,7 +1,7 @@
 # The few commands of this repository. `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-edge drills
+.PHONY: help demo test lint fuzz bench bench-edge drills
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -12,16 +12,22 @@ demo: ## the whole infrastructure on this machine; q ends it
 	@target/release/tiebeam demo $(DEMO)
 
 test: lint ## everything that must be true before a change lands
-	@scripts/need postgresql clang
+	@scripts/need postgresql clang c++
 	cargo build --workspace --bins --examples
 	scripts/test
+	scripts/fuzz 10
 
 lint: ## format, clippy with warnings denied, the rules of the house, licences of what we depend on
 	@scripts/need rustfmt clippy clang
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo xtask tidy
 	@scripts/licences
+
+fuzz: ## look for input that breaks the edge's parsers; SECONDS=600 for each, KEEP=1 keeps what reached new code
+	@scripts/need c++
+	scripts/fuzz $(if $(KEEP),--keep) $(or $(SECONDS),600) $(TARGETS)
 
 drills: ## ten times in a row every fault of the demo, one receipt each
 	@scripts/need postgresql python3

@@ -30,6 +30,8 @@ mod listen;
 mod log_file;
 mod pace;
 mod pages;
+#[cfg(test)]
+mod properties;
 mod proxy_protocol;
 mod routing;
 mod rules;

@@ -13,8 +13,8 @@ mod find;
 mod forms;
 mod kind;
 mod open;
-mod path;
-mod ranges;
+pub mod path;
+pub mod ranges;
 mod send;
 
 use std::io;

@@ -1,0 +1,4 @@
+//! Responses: the same in any pieces, and written with one meaning only.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: tiebeam_fuzz::begin("response"), |input: &[u8]| tiebeam_fuzz::response(input));
