@@ -6,8 +6,6 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
 use crate::answer::{Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
 use crate::clock::{Stall, Timer};
@@ -18,6 +16,7 @@ use crate::exchange::{Pump, PumpError};
 use crate::pace::{Floor, Pace};
 use crate::servers::Server;
 use crate::tunnel::{Carried, Tunnel};
+use crate::upstream::Upstream;
 use crate::wire::Io;
 
 /// Interim answers to one request that are passed on.
@@ -44,7 +43,7 @@ pub struct Attempt<'c, S> {
     /// The request is wholly sent; or the server takes no more of it.
     is_up_done: bool,
     is_up_broken: bool,
-    server: TcpStream,
+    server: Upstream,
     buffer: Buffer,
     down: Pump,
     interim: u32,
@@ -73,7 +72,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         connection: &'c mut Connection<S>,
         request: &'c Request,
         up: &'c mut Pump,
-        server: TcpStream,
+        server: Upstream,
     ) -> Self {
         let mut buffer = Buffer::default();
         connection.worker.buffers.lend(&mut buffer);
@@ -163,6 +162,11 @@ impl<'c, S: Io> Attempt<'c, S> {
         self.down.out.is_torn()
     }
 
+    /// Did the server say that it has not looked at the request?
+    pub fn is_unprocessed(&self) -> bool {
+        self.server.is_unprocessed()
+    }
+
     /// Bytes that got anywhere, on either side. The client's are those that its socket took: what TLS holds back has
     /// not moved.
     fn moved(&self) -> u64 {
@@ -181,7 +185,10 @@ impl<'c, S: Io> Attempt<'c, S> {
         let Connection { io, buffer, .. } = &mut *self.connection;
         match self.up.poll(cx, io, buffer, &mut self.server) {
             Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.is_up_done = true,
+            Poll::Ready(Ok(())) => {
+                self.is_up_done = true;
+                self.server.end_request();
+            }
             // It may have answered before it stopped reading.
             Poll::Ready(Err(PumpError::Write)) => self.is_up_broken = true,
             Poll::Ready(Err(PumpError::Read)) => return Err(Lost::Unanswered(Reason::ClientGone)),
@@ -327,7 +334,12 @@ impl<'c, S: Io> Attempt<'c, S> {
                 return Poll::Ready(Err(Reason::ClientGone));
             }
             match self.down.poll(cx, &mut self.server, &mut self.buffer, io) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {
+                    if let Some(trailers) = self.server.take_trailers() {
+                        io.put_trailers(trailers);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Poll::Ready(Err(PumpError::Write)) => return Poll::Ready(Err(Reason::ClientGone)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::AnswerCut)),
                 Poll::Pending => {}
@@ -397,7 +409,7 @@ impl<'c, S: Io> Attempt<'c, S> {
     }
 
     /// Counts, and returns what was lent.
-    pub fn give_back(mut self) -> Option<TcpStream> {
+    pub fn give_back(mut self) -> Option<Upstream> {
         self.count();
         let worker = &self.connection.worker;
         worker.buffers.reclaim(&mut self.buffer);

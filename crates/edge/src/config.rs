@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
@@ -60,9 +61,40 @@ pub struct PoolConfig {
     pub health: HealthCheck,
     /// Each connection to a server begins with such a header.
     pub proxy_protocol: Option<ProxyVersion>,
+    pub reach: Reach,
     /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
     /// until a check or a request says otherwise.
     pub app: bool,
+}
+
+/// How the servers of a pool are reached.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    /// `None`: without TLS.
+    pub tls: Option<ServerTls>,
+    /// By HTTP/2, and nothing else: WebSockets cannot be opened there.
+    pub http2: bool,
+}
+
+/// Whom to believe to be a server. What it is asked to speak (ALPN) is filled in by [`Reach::with_alpn`].
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name in its certificate; `None`: the address that it is reached at.
+    pub name: Option<ServerName<'static>>,
+}
+
+impl Reach {
+    /// With the protocol to ask for.
+    pub fn with_alpn(mut self) -> Self {
+        if let Some(tls) = &mut self.tls {
+            let protocol: &[u8] = if self.http2 { crate::tls::HTTP2 } else { b"http/1.1" };
+            let mut config = rustls::ClientConfig::clone(&tls.config);
+            config.alpn_protocols = vec![protocol.to_vec()];
+            tls.config = Arc::new(config);
+        }
+        self
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -52,7 +52,7 @@ async fn as_it_is<'p, S: Io>(
             BodyLength::Chunked if request.version == Version::Http2 => BodyLength::UntilClose,
             framed => framed,
         }),
-        request.body == BodyLength::Chunked,
+        request.body == BodyLength::Chunked && !pool.reach.http2,
         request.body_bytes(),
     );
     let repeatable = request.method.is_safe() && request.body == BodyLength::None;
@@ -83,7 +83,8 @@ async fn as_it_is<'p, S: Io>(
             Some(stream) => Ok(stream),
             None => {
                 counters.connects.add(1);
-                upstream::connect(server, route, &connection.timer, limits.connect_time).await
+                let (reach, within) = (&pool.reach, limits.connect_time);
+                upstream::connect(&worker, server, reach, route, &connection.timer, within).await
             }
         };
         trip.connect += asked.elapsed();
@@ -127,6 +128,7 @@ async fn as_it_is<'p, S: Io>(
             Err(lost) => lost,
         };
         let answer_began = attempt.received > 0;
+        let is_unprocessed = attempt.is_unprocessed() && request.body == BodyLength::None;
         let lost = match lost {
             Lost::Unanswered(_) => lost,
             _ if attempt.is_torn() => Lost::Unanswered(Reason::ClientGone),
@@ -140,7 +142,7 @@ async fn as_it_is<'p, S: Io>(
                 if !is_reused {
                     counters.bad_responses.add(1);
                 }
-                let unsent = up.out.written == 0;
+                let unsent = up.out.written == 0 || is_unprocessed;
                 if (repeatable || unsent) && !answer_began && repeats < REPEATS {
                     repeats += 1;
                     up.out.rewind();

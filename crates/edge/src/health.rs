@@ -9,13 +9,12 @@ use std::time::Duration;
 use rand::Rng;
 use tiebeam_topology::HealthCheck;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::codec::{Asked, HeadLimits, Progress, ResponseHead};
-use crate::proxy_protocol::{self, Announced};
 use crate::servers::{Pool, Server};
+use crate::upstream;
 
 /// A check's answer may have a head of this size, bytes.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -56,7 +55,7 @@ async fn check_forever(server: Arc<Server>, pool: Arc<Pool>) {
     loop {
         let check = &pool.health;
         let falls = server.falls();
-        match tokio::time::timeout(check.timeout, is_healthy(&server, check)).await {
+        match tokio::time::timeout(check.timeout, is_healthy(&server, &pool)).await {
             // A request has found it gone meanwhile: that is newer.
             Ok(Ok(true)) if server.falls() != falls => {}
             Ok(Ok(ok)) => server.on_result(ok, &pool.policy()),
@@ -72,20 +71,15 @@ async fn check_forever(server: Arc<Server>, pool: Arc<Pool>) {
 }
 
 /// 2xx and 3xx are healthy; without a path a connection is enough.
-async fn is_healthy(server: &Server, check: &HealthCheck) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(server.address).await?;
-    if let Some(version) = server.proxy_protocol {
-        let mut header = Vec::new();
-        proxy_protocol::write(&mut header, version, &Announced::Nothing);
-        stream.write_all(&header).await?;
-    }
-    let Some(path) = &check.path else { return Ok(true) };
+async fn is_healthy(server: &Server, pool: &Pool) -> std::io::Result<bool> {
+    let limits = HeadLimits { bytes: HEAD_BYTES, fields: 128, line_bytes: HEAD_BYTES };
+    let mut stream = upstream::alone(server, &pool.reach, &limits).await?;
+    let Some(path) = &pool.health.path else { return Ok(true) };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: tiebeam-health\r\nConnection: close\r\n\r\n",
         server.address
     );
     stream.write_all(request.as_bytes()).await?;
-    let limits = HeadLimits { bytes: HEAD_BYTES, fields: 128, line_bytes: HEAD_BYTES };
     let (mut head, mut bytes) = (ResponseHead::default(), Vec::with_capacity(1024));
     loop {
         if stream.read_buf(&mut bytes).await? == 0 {

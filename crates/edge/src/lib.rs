@@ -46,7 +46,8 @@ mod wire;
 mod worker;
 
 pub use config::{
-    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, ServerConfig, ServerId, SiteConfig,
+    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, ServerConfig, ServerId,
+    ServerTls, SiteConfig,
 };
 pub use edge::Edge;
 pub use error::StartError;

@@ -12,7 +12,7 @@ use tiebeam_balance::RoundRobin;
 use tiebeam_balance::health::{Change, Health, Policy, State};
 use tiebeam_topology::{HealthCheck, PoolName, ProxyVersion};
 
-use crate::config::{PoolConfig, ServerId};
+use crate::config::{PoolConfig, Reach, ServerId};
 use crate::counters::ServerCounters;
 
 /// One server of one pool at one address.
@@ -37,6 +37,7 @@ pub struct Pool {
     pub name: PoolName,
     pub servers: Vec<Arc<Server>>,
     pub health: HealthCheck,
+    pub reach: Reach,
     /// Requests answered by another server than the one whose turn it was, of all workers. It is rare, so they share it.
     pub out_of_turn: Arc<AtomicU64>,
     ring: Arc<RoundRobin>,
@@ -134,6 +135,7 @@ impl Registry {
                 name: name.clone(),
                 servers,
                 health: config.health.clone(),
+                reach: config.reach.clone().with_alpn(),
                 out_of_turn,
                 ring,
             }));
@@ -218,7 +220,7 @@ mod tests {
             .collect();
         let second = Duration::from_secs(1);
         let health = HealthCheck { path: None, every: second, timeout: second, fall: 2, rise: 1 };
-        let pool = PoolConfig { servers, health, app, proxy_protocol: None };
+        let pool = PoolConfig { servers, health, reach: Reach::default(), app, proxy_protocol: None };
         BTreeMap::from([("web".parse().unwrap(), pool)])
     }
 

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::clock::{Stall, Timer};
 use crate::counters::{Counters, Reason};
+use crate::upstream::Upstream;
 use crate::wire::Io;
 use crate::worker::Worker;
 
@@ -31,7 +31,7 @@ pub struct Tunnel<'t, S> {
     worker: &'t Worker,
     timer: &'t Timer,
     client: &'t mut S,
-    server: TcpStream,
+    server: Upstream,
     /// From the client to the server.
     up: Flow,
     down: Flow,
@@ -43,7 +43,7 @@ impl<'t, S: Io> Tunnel<'t, S> {
         timer: &'t Timer,
         client: &'t mut S,
         from_client: Buffer,
-        server: TcpStream,
+        server: Upstream,
         from_server: Buffer,
     ) -> Self {
         Self { worker, timer, client, server, up: Flow::new(from_client), down: Flow::new(from_server) }
@@ -71,8 +71,7 @@ impl<'t, S: Io> Tunnel<'t, S> {
         .await;
         drop(open);
         if why.is_some() {
-            // Best effort: without it the close is an ordinary one.
-            let _ = self.server.set_zero_linger();
+            self.server.reset();
         }
         self.worker.buffers.reclaim(&mut self.up.buffer);
         self.worker.buffers.reclaim(&mut self.down.buffer);

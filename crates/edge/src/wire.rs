@@ -27,6 +27,9 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin {
     /// The next close is a reset: the client must not take what it got for whole.
     fn reset(&self);
 
+    /// What follows the body that is written, if its length was not said. HTTP/1 drops it (RFC 9110 section 6.5.1).
+    fn put_trailers(&mut self, _: http::HeaderMap) {}
+
     /// Does the client want no answer any more? If not, the task is woken when that is so. HTTP/1 cannot say it: a client
     /// that closes its side may still read.
     fn poll_gone(&mut self, _: &mut Context<'_>) -> bool {

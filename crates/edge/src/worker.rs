@@ -27,7 +27,7 @@ use crate::counters::{Counters, Reason};
 use crate::files::Forms;
 use crate::snapshot::Snapshot;
 use crate::tls::Tls;
-use crate::upstream::IdleServers;
+use crate::upstream::{Http2Servers, IdleServers};
 use crate::welcome::welcome;
 
 /// What all workers of an edge share.
@@ -58,9 +58,10 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     pub buffers: Buffers,
     pub idle: IdleServers,
+    pub http2: Http2Servers,
     pub log: Log,
     /// Where heads are parsed into: used between two awaits only.
-    pub request: RefCell<RequestHead>,
+    pub request: Rc<RefCell<RequestHead>>,
     pub response: RefCell<ResponseHead>,
     pub draining: Cell<bool>,
     view: RefCell<Rc<View>>,
@@ -104,8 +105,9 @@ impl Worker {
             clock: Clock::new(Instant::now()),
             buffers: Buffers::default(),
             idle: IdleServers::default(),
+            http2: Http2Servers::default(),
             log,
-            request: RefCell::default(),
+            request: Rc::default(),
             response: RefCell::default(),
             draining: Cell::new(false),
             view: RefCell::new(Rc::new(View(snapshot))),
@@ -212,6 +214,7 @@ impl Worker {
             if ticks.is_multiple_of(10) {
                 *self.date.borrow_mut() = http_date();
                 self.idle.sweep(now.into_std());
+                self.http2.sweep(now.into_std());
             }
         }
     }

@@ -14,7 +14,15 @@ pub struct HeadLimits {
     pub line_bytes: usize,
 }
 
+/// A head has at most this many fields of the edge's own, above those that a sender may give it.
+const OWN_FIELDS: usize = 16;
+
 impl HeadLimits {
+    /// For what the edge itself made of heads that were within these.
+    pub fn for_own_text(&self) -> Self {
+        Self { bytes: 1 << 30, fields: self.fields + OWN_FIELDS, line_bytes: 1 << 30 }
+    }
+
     /// May parsing `data` say more than it did when only its first `judged` bytes were there? Another line, the bound
     /// of a line or of the head: so a sender of single bytes costs one parse a line, not one a byte.
     pub fn is_worth_a_look(&self, data: &[u8], judged: usize) -> bool {

@@ -5,9 +5,10 @@
 //! and ends it.
 
 mod lent;
+pub mod outlet;
 pub mod prior;
 mod stream;
-mod translate;
+pub mod translate;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

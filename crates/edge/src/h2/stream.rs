@@ -11,16 +11,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
+use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::outlet::{Left, Outlet, gone};
 use super::translate;
-use crate::codec::{Asked, BodyLength, Fault, HeadLimits, Progress};
+use crate::codec::{Asked, BodyLength, Fault, Progress};
 use crate::wire::Io;
 use crate::worker::Worker;
-
-/// A response has at most this many fields of the edge's own, above those that a server may send.
-const OWN_FIELDS: usize = 16;
 
 pub struct Stream {
     worker: Rc<Worker>,
@@ -30,20 +29,12 @@ pub struct Stream {
     unread: Bytes,
     answer: SendResponse<Bytes>,
     /// From the final head on.
-    body: Option<SendStream<Bytes>>,
-    left: Left,
+    body: Option<Outlet>,
+    /// What follows a body whose length nobody said.
+    trailers: Option<HeaderMap>,
     /// Bytes that the stream's window took, heads included.
     taken: u64,
     is_reset: Cell<bool>,
-}
-
-/// What of the answer is still to come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Left {
-    Head,
-    Bytes(u64),
-    UntilShutdown,
-    Nothing,
 }
 
 impl Stream {
@@ -60,7 +51,7 @@ impl Stream {
             unread: Bytes::new(),
             answer,
             body: None,
-            left: Left::Head,
+            trailers: None,
             taken: 0,
             is_reset: Cell::new(false),
         }
@@ -69,24 +60,20 @@ impl Stream {
     /// Ends the answer: as a whole one, or so that nobody takes it for one.
     pub fn end(mut self) {
         self.finish();
-        if self.left != Left::Nothing || self.is_reset.get() {
+        if !self.body.is_some_and(|body| body.is_whole()) || self.is_reset.get() {
             self.answer.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 
-    /// Ends a body whose length nobody said, unless it was cut.
     fn finish(&mut self) {
-        if let (Some(body), Left::UntilShutdown, false) = (&mut self.body, self.left, self.is_reset.get()) {
-            // Fails only on a stream that is gone.
-            let _ = body.send_data(Bytes::new(), true);
-            self.left = Left::Nothing;
+        if let (Some(body), false) = (&mut self.body, self.is_reset.get()) {
+            body.finish(self.trailers.take());
         }
     }
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut head = self.worker.response.borrow_mut();
-        let fields = self.worker.view().head_limits.fields + OWN_FIELDS;
-        let limits = HeadLimits { bytes: usize::MAX, fields, line_bytes: usize::MAX };
+        let limits = self.worker.view().head_limits.for_own_text();
         let len = match head.parse(bytes, &limits, self.asked).map_err(not_a_response)? {
             Progress::Done { len } => len,
             // Heads are always written whole.
@@ -96,37 +83,16 @@ impl Stream {
         if head.is_interim() {
             self.answer.send_informational(response).map_err(gone)?;
         } else {
-            self.left = match head.body {
-                BodyLength::None if head.is_switch() => Left::UntilShutdown,
+            let left = match head.body {
+                BodyLength::None if head.is_switch() => Left::Open,
                 BodyLength::None => Left::Nothing,
                 BodyLength::Length(bytes) => Left::Bytes(bytes),
-                BodyLength::UntilClose | BodyLength::Chunked => Left::UntilShutdown,
+                BodyLength::UntilClose | BodyLength::Chunked => Left::Open,
             };
-            self.body = Some(self.answer.send_response(response, self.left == Left::Nothing).map_err(gone)?);
+            let stream = self.answer.send_response(response, left == Left::Nothing).map_err(gone)?;
+            self.body = Some(Outlet::new(stream, left));
         }
         Ok(len)
-    }
-
-    fn poll_write_body(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let (Some(body), true) = (&mut self.body, !bytes.is_empty()) else { return Poll::Ready(Ok(0)) };
-        body.reserve_capacity(bytes.len());
-        let mut room = body.capacity();
-        while room == 0 {
-            room = match ready!(body.poll_capacity(cx)) {
-                Some(room) => room.map_err(gone)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let count = room.min(bytes.len());
-        if let Left::Bytes(left) = &mut self.left {
-            *left = left.checked_sub(count as u64).ok_or(io::ErrorKind::InvalidData)?;
-            if *left == 0 {
-                self.left = Left::Nothing;
-            }
-        }
-        let is_last = self.left == Left::Nothing;
-        body.send_data(Bytes::copy_from_slice(&bytes[..count]), is_last).map_err(gone)?;
-        Poll::Ready(Ok(count))
     }
 }
 
@@ -145,10 +111,14 @@ impl Io for Stream {
         self.is_reset.set(true);
     }
 
+    fn put_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(trailers);
+    }
+
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.body {
             None => self.answer.poll_reset(cx).is_ready(),
-            Some(body) => self.left != Left::Nothing && body.poll_reset(cx).is_ready(),
+            Some(body) => body.poll_reset(cx),
         }
     }
 }
@@ -176,12 +146,12 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = match self.left {
-            Left::Head => self.write_head(bytes)?,
+        let is_to_head = self.asked == Asked::Head;
+        let count = match &mut self.body {
+            None => self.write_head(bytes)?,
             // A refusal has words even for HEAD.
-            Left::Nothing if self.asked == Asked::Head => bytes.len(),
-            Left::Nothing => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
-            _ => ready!(self.poll_write_body(cx, bytes))?,
+            Some(_) if is_to_head => bytes.len(),
+            Some(body) => ready!(body.poll_write(cx, bytes))?,
         };
         self.taken += count as u64;
         Poll::Ready(Ok(count))
@@ -195,10 +165,6 @@ impl AsyncWrite for Stream {
         self.finish();
         Poll::Ready(Ok(()))
     }
-}
-
-fn gone(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, error)
 }
 
 fn not_a_response(fault: Fault) -> io::Error {

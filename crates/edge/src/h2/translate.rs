@@ -10,9 +10,10 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Version};
+use http::uri::{self, Authority, PathAndQuery, Uri};
+use http::{Method, Request, Response, StatusCode, Version, response};
 
-use crate::codec::{Fault, Known, ResponseHead};
+use crate::codec::{Fault, Known, RequestHead, ResponseHead};
 
 /// Fields that concern one connection of HTTP/1.1: in HTTP/2 a request with one is malformed (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 4] =
@@ -119,10 +120,7 @@ pub fn read_response(head: &ResponseHead, text: &[u8]) -> Result<Response<()>, F
     // One copy for all values: each is a range of it.
     let shared = Bytes::copy_from_slice(text);
     for field in head.fields() {
-        if matches!(
-            field.known,
-            Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::Upgrade
-        ) {
+        if is_of_connection(field.known) {
             continue;
         }
         let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
@@ -135,12 +133,63 @@ pub fn read_response(head: &ResponseHead, text: &[u8]) -> Result<Response<()>, F
     Ok(response)
 }
 
+/// The request that the edge wrote for a server of HTTP/1.1, for one of HTTP/2; `text` is what `head` was parsed from.
+/// The server is told that trailers are welcome: where they must be dropped they are dropped here.
+///
+/// # Errors
+/// [`Fault`] for what HTTP/2 cannot carry, such as a request that names no host.
+pub fn read_request(head: &RequestHead, text: &[u8], is_https: bool) -> Result<Request<()>, Fault> {
+    let mut target = uri::Parts::default();
+    target.scheme = Some(if is_https { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+    target.authority = Some(Authority::try_from(head.host.of(text)).map_err(|_| Fault::HostInvalid)?);
+    target.path_and_query = Some(PathAndQuery::try_from(head.target.of(text)).map_err(|_| Fault::Target)?);
+    let mut request = Request::new(());
+    *request.version_mut() = Version::HTTP_2;
+    *request.method_mut() = Method::from_bytes(head.method_name.of(text)).map_err(|_| Fault::Method)?;
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| Fault::Target)?;
+    let fields = request.headers_mut();
+    fields.reserve(head.fields().len() + 1);
+    let shared = Bytes::copy_from_slice(text);
+    for field in head.fields() {
+        if is_of_connection(field.known) || field.known == Known::Host {
+            continue;
+        }
+        let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
+        let value = shared.slice(field.value.range());
+        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?);
+    }
+    fields.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(request)
+}
+
+/// The head of a response of HTTP/2 as HTTP/1.1 text. `is_empty`: its body has ended, and that is to be said.
+pub fn write_response(parts: &response::Parts, is_empty: bool) -> Bytes {
+    let status = parts.status;
+    let mut out = Vec::with_capacity(512);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in &parts.headers {
+        write_field(&mut out, name.as_str(), value.as_bytes());
+    }
+    let has_length = parts.headers.contains_key(header::CONTENT_LENGTH);
+    if is_empty && !has_length && !status.is_informational() && !matches!(status.as_u16(), 204 | 304) {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.into()
+}
+
+fn is_of_connection(known: Known) -> bool {
+    matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::Upgrade)
+}
+
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
-    use crate::codec::{Asked, BodyLength, HeadLimits, Progress, RequestHead};
+    use crate::codec::{Asked, BodyLength, HeadLimits, Progress};
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 32 << 10, fields: 128, line_bytes: 8 << 10 };
 

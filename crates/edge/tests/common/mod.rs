@@ -162,7 +162,13 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         .iter()
         .enumerate()
         .map(|(i, address)| ServerConfig { id: ServerId::new(format!("s{i}")), address: *address });
-    let pool = PoolConfig { servers: servers.collect(), health: health(), app: false, proxy_protocol: None };
+    let pool = PoolConfig {
+        servers: servers.collect(),
+        health: health(),
+        reach: Reach::default(),
+        app: false,
+        proxy_protocol: None,
+    };
     let route = Route::new("/", Target::Pool("web".parse().unwrap()));
     let site = SiteConfig {
         tls: None,

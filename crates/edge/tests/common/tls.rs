@@ -14,7 +14,7 @@ use tiebeam_topology::SiteRules;
 
 use super::{Server, config, loopback};
 
-fn certificate(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
+pub fn certificate(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let der = made.cert.der().clone();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

@@ -1,16 +1,11 @@
-//! Connections to servers: opened in bounded time, kept while they may be used again, never shared between workers.
+//! Connections to servers of HTTP/1.1, kept while they may be used again, never shared between workers.
 
 use std::cell::RefCell;
-use std::io;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-
-use crate::clock::{Elapsed, Timer};
-use crate::proxy_protocol::{self, Announced, Route};
+use super::Upstream;
+use crate::proxy_protocol::Route;
 use crate::servers::Server;
-use crate::worker::is_exhaustion;
 
 /// Idle connections that one worker keeps to one server. More are closed.
 const IDLE_CONNECTIONS: usize = 256;
@@ -26,7 +21,7 @@ pub struct IdleServers {
 }
 
 struct Idle {
-    stream: TcpStream,
+    stream: Upstream,
     since: Instant,
     /// [`Server::falls`] when it was last used.
     falls: u32,
@@ -43,7 +38,7 @@ impl IdleServers {
         now: Instant,
         may_repeat: bool,
         route: Option<Route>,
-    ) -> Option<TcpStream> {
+    ) -> Option<Upstream> {
         let mut by_number = self.by_number.borrow_mut();
         let idle = by_number.get_mut(server.number)?;
         let most = if may_repeat { IDLE_TIME } else { FRESH_TIME };
@@ -56,19 +51,19 @@ impl IdleServers {
                 Some(all.remove(at))
             }
         };
-        while let Some(Idle { stream, falls, .. }) = next(idle) {
-            if falls != server.falls() {
-                continue;
-            }
-            // Costs no system call while epoll has reported nothing.
-            if matches!(stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock) {
+        while let Some(Idle { mut stream, falls, .. }) = next(idle) {
+            if falls == server.falls() && stream.is_quiet() {
                 return Some(stream);
             }
         }
         None
     }
 
-    pub fn put(&self, server: &Server, stream: TcpStream, since: Instant, route: Option<Route>) {
+    /// Keeps it, unless it is a stream: those are for one request each.
+    pub fn put(&self, server: &Server, stream: Upstream, since: Instant, route: Option<Route>) {
+        if matches!(stream, Upstream::Http2(_)) {
+            return;
+        }
         let mut by_number = self.by_number.borrow_mut();
         if by_number.len() <= server.number {
             by_number.resize_with(server.number + 1, Vec::new);
@@ -88,42 +83,5 @@ impl IdleServers {
                 idle.shrink_to_fit();
             }
         }
-    }
-}
-
-/// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ConnectError {
-    /// Nobody listens there.
-    Refused,
-    /// Unreachable, or no answer in time.
-    Failed,
-    /// This process has no descriptor or port left: not the server's fault.
-    NoResources,
-}
-
-/// Opens a connection, and announces it as `route` if the server is told so.
-pub async fn connect(
-    server: &Server,
-    route: Option<Route>,
-    timer: &Timer,
-    within: Duration,
-) -> Result<TcpStream, ConnectError> {
-    let connecting = async {
-        let mut stream = TcpStream::connect(server.address).await?;
-        // Fails only on a connection that is gone already, which the first write will tell.
-        let _ = stream.set_nodelay(true);
-        if let (Some(version), Some(route)) = (server.proxy_protocol, route) {
-            let mut header = Vec::new();
-            proxy_protocol::write(&mut header, version, &Announced::Client(route));
-            stream.write_all(&header).await?;
-        }
-        Ok::<_, io::Error>(stream)
-    };
-    match timer.within(within, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(ConnectError::Refused),
-        Ok(Err(error)) if is_exhaustion(&error) => Err(ConnectError::NoResources),
-        Ok(Err(_)) | Err(Elapsed) => Err(ConnectError::Failed),
     }
 }
