@@ -232,6 +232,28 @@ pub struct Pool {
     /// Each connection to a server begins with such a header.
     pub proxy_protocol: Option<ProxyVersion>,
     pub health: HealthCheck,
+    pub protocol: Protocol,
+    /// `None`: its servers are reached without TLS.
+    pub tls: Option<PoolTls>,
+}
+
+/// What is spoken with the servers of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Protocol {
+    #[serde(rename = "http/1.1")]
+    Http1,
+    #[serde(rename = "h2")]
+    Http2,
+}
+
+/// Whom to believe to be a server of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PoolTls {
+    /// PEM: the authorities that may have signed its certificate; `None`: those of the system. As written in the file,
+    /// until [`Cluster::rooted`] has put the file's folder before it.
+    pub ca: Option<PathBuf>,
+    /// The name in its certificate, a host name or an address; `None`: the address that it is reached at.
+    pub name: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -390,6 +412,9 @@ impl Cluster {
             for page in site.rules.errors.values_mut().chain(&mut site.rules.maintenance).chain(of_routes) {
                 *page = folder.join(&page);
             }
+        }
+        for tls in self.pools.values_mut().filter_map(|pool| pool.tls.as_mut()) {
+            tls.ca = tls.ca.take().map(|ca| folder.join(ca));
         }
         if let Some(Database::Foreign { password_file: Some(file), .. }) = &mut self.database {
             *file = folder.join(&file);

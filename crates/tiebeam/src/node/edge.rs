@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::apps::{APPS, registered};
 use super::board::Board;
+use super::reach::{self, Reaches};
 use super::{Here, failure, pages};
 use crate::cli::WrongUse;
 
@@ -40,6 +41,7 @@ type Certificates = BTreeMap<HostPattern, Arc<CertifiedKey>>;
 struct Loaded {
     certificates: Certificates,
     pages: Pages,
+    reaches: Reaches,
 }
 
 impl Part {
@@ -49,7 +51,9 @@ impl Part {
         let file = here.cluster.edge.as_ref().context("a node with the role edge has an [edge]")?;
         let address = here.cluster.nodes[&here.name].address;
         let at = |port: Option<std::num::NonZeroU16>| port.map(|p| SocketAddr::new(address, p.get()));
-        let loaded = Loaded { certificates: certificates(here)?, pages: pages::load(&here.cluster)? };
+        let reaches = reach::of(&here.cluster).map_err(|e| WrongUse(format!("{e:#}")))?;
+        let loaded =
+            Loaded { certificates: certificates(here)?, pages: pages::load(&here.cluster)?, reaches };
         let listeners = Listeners {
             http: at(file.http),
             https: at(file.https),
@@ -129,8 +133,9 @@ fn config(
                 (list.iter().map(one).collect(), false)
             }
         };
+        let reach = loaded.reaches.get(name).cloned().unwrap_or_default();
         let (health, proxy_protocol) = (pool.health.clone(), pool.proxy_protocol);
-        (name.clone(), PoolConfig { servers, health, app, proxy_protocol })
+        (name.clone(), PoolConfig { servers, health, reach, app, proxy_protocol })
     });
     let sites = here.cluster.sites.iter().map(|(host, site)| {
         // A certificate of the cluster's own CA is not known to browsers: plain HTTP stays open beside it.

@@ -15,6 +15,7 @@ mod identity;
 mod memory;
 mod pages;
 mod rates;
+mod reach;
 mod report;
 mod router;
 

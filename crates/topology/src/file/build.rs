@@ -10,8 +10,8 @@ use super::sections::{self, File, SiteHttps};
 use crate::problem::Findings;
 use crate::{
     App, Cluster, Console, Database, Edge, FieldEdits, HealthCheck, HostPattern, Https, Ledger,
-    ManagedDatabase, Members, Node, NodeName, Pool, Redirect, Role, Route, RouteRules, Site, SiteRules, Sql,
-    SqlListen, Target,
+    ManagedDatabase, Members, Node, NodeName, Pool, PoolTls, Redirect, Role, Route, RouteRules, Site,
+    SiteRules, Sql, SqlListen, Target,
 };
 
 /// Nothing, if some value is missing: never without a problem that says so.
@@ -136,8 +136,12 @@ fn pool(pool: &sections::Pool) -> Option<Pool> {
         fall: health.fall,
         rise: health.rise,
     };
+    let tls = pool
+        .tls
+        .as_ref()
+        .map(|tls| PoolTls { ca: tls.ca.clone(), name: tls.name.as_ref().map(|name| name.value.clone()) });
     let (algorithm, proxy_protocol) = (pool.algorithm, pool.proxy_protocol);
-    Some(Pool { members, algorithm, proxy_protocol, health })
+    Some(Pool { members, algorithm, proxy_protocol, health, protocol: pool.protocol, tls })
 }
 
 fn app(app: sections::App) -> Option<(crate::AppName, App)> {

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use super::kind::shown_duration;
 use super::reader::{Located, nearest};
 use super::sections::{App, File, Pool};
 use super::{check_database, check_site, listeners};
-use crate::Role;
 use crate::problem::{Findings, quoted};
+use crate::{HostPattern, Role};
 
 /// What every instance is told of itself.
 const APP_ENV: [&str; 4] = ["HOST", "PORT", "TIEBEAM_NODE", "TIEBEAM_INSTANCE"];
@@ -26,6 +27,7 @@ pub(crate) fn rules(file: &File, findings: &Findings<'_>) {
     for pool in &file.pools {
         members(pool, file, findings);
         health(pool, findings);
+        tls(pool, findings);
     }
     for app in &file.apps {
         self::app(app, file, findings);
@@ -223,6 +225,19 @@ fn members(pool: &Pool, file: &File, findings: &Findings<'_>) {
     }
     if let Some(servers) = &pool.servers {
         twice(servers.value.iter(), "server", findings);
+    }
+}
+
+/// A name that no certificate can hold would be found out only when a server is reached.
+fn tls(pool: &Pool, findings: &Findings<'_>) {
+    let Some(name) = pool.tls.as_ref().and_then(|tls| tls.name.as_ref()) else { return };
+    let is_host = name.value.parse::<HostPattern>().is_ok_and(|host| matches!(host, HostPattern::Exact(_)));
+    if !is_host && name.value.parse::<IpAddr>().is_err() {
+        findings.add(
+            name.span.clone(),
+            format!("`{}` is neither a host name nor an address", quoted(&name.value)),
+            "write what the servers' certificates say, something like \"api.internal\"",
+        );
     }
 }
 

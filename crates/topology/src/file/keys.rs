@@ -12,7 +12,7 @@ use super::kind::{
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
     AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, Forwarded, Http2, NodeName, PoolName,
-    ProxyVersion, Reads, Role,
+    Protocol, ProxyVersion, Reads, Role,
 };
 
 use Need::{Default, Optional, Required};
@@ -241,7 +241,15 @@ section!(
     POOL,
     "[pool.NAME]",
     "A set of servers that routes send to.",
-    [pool::APP, pool::SERVERS, pool::ALGORITHM, pool::PROXY_PROTOCOL, pool::HEALTH,]
+    [
+        pool::APP,
+        pool::SERVERS,
+        pool::ALGORITHM,
+        pool::PROXY_PROTOCOL,
+        pool::HEALTH,
+        pool::PROTOCOL,
+        pool::TLS,
+    ]
 );
 pub(crate) mod pool {
     use super::*;
@@ -256,8 +264,30 @@ pub(crate) mod pool {
         /// The version of the PROXY protocol by which its servers are told who the client is
         PROXY_PROTOCOL: Choices<ProxyVersion> = "proxy_protocol", Optional("they are told by fields alone"),
             Choices(&[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
+        /// What is spoken with its servers; gRPC needs h2, WebSockets need http/1.1
+        PROTOCOL: Choices<Protocol> = "protocol", Default("'http/1.1'"),
+            Choices(&[("http/1.1", Protocol::Http1), ("h2", Protocol::Http2)]);
+        /// Reaches its servers over TLS, and believes no other
+        TLS: Table = "tls", Optional("without TLS"), Table(&POOL_TLS);
         /// How it is found out whether a server is well
         HEALTH: Table = "health", Optional("a TCP connection every second"), Table(&super::HEALTH);
+    }
+}
+
+section!(
+    POOL_TLS,
+    "tls = { ca = \"ca.pem\" }",
+    "How the servers of a pool prove who they are.",
+    [pool_tls::CA, pool_tls::NAME]
+);
+pub(crate) mod pool_tls {
+    use super::*;
+    keys! {
+        /// A PEM file with the authorities that may have signed their certificates, as a path from this file
+        CA: Place = "ca", Optional("the authorities of the system"), Place;
+        /// The name in their certificates
+        NAME: Text = "name", Optional("the address that each is reached at"),
+            Text { wanted: "a host name or an address", example: "something like \"api.internal\"", empty: false };
     }
 }
 
@@ -409,7 +439,7 @@ pub(crate) mod console {
 }
 
 /// Every table of the file but the file itself.
-pub(crate) const SECTIONS: [&Section; 15] = [
+pub(crate) const SECTIONS: [&Section; 16] = [
     &CLUSTER,
     &NODE,
     &EDGE,
@@ -419,6 +449,7 @@ pub(crate) const SECTIONS: [&Section; 15] = [
     &ROUTE,
     &FIELDS,
     &POOL,
+    &POOL_TLS,
     &HEALTH,
     &APP,
     &DATABASE,

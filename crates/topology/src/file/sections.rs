@@ -17,7 +17,7 @@ pub(crate) use super::sections_site::{Fields, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
 use crate::{
     AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, Http2, NodeName, PoolName,
-    Proxies, ProxyVersion, Reads, Role,
+    Protocol, Proxies, ProxyVersion, Reads, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -81,6 +81,13 @@ pub(crate) struct Pool {
     pub algorithm: Algorithm,
     pub proxy_protocol: Option<ProxyVersion>,
     pub health: Health,
+    pub protocol: Protocol,
+    pub tls: Option<PoolTls>,
+}
+
+pub(crate) struct PoolTls {
+    pub ca: Option<PathBuf>,
+    pub name: Option<Located<String>>,
 }
 
 pub(crate) struct Health {
@@ -283,6 +290,11 @@ fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings
         servers_written: reader.written(&keys::pool::SERVERS),
         algorithm: reader.get(&keys::pool::ALGORITHM).value,
         proxy_protocol: reader.find(&keys::pool::PROXY_PROTOCOL).map(|version| version.value),
+        protocol: reader.get(&keys::pool::PROTOCOL).value,
+        tls: reader.inner(&keys::pool::TLS).map(|tls| PoolTls {
+            ca: tls.find(&keys::pool_tls::CA).map(|ca| ca.value),
+            name: tls.find(&keys::pool_tls::NAME),
+        }),
         health: Health {
             path: health.find(&keys::health::PATH).map(|path| path.value),
             every: health.get(&keys::health::EVERY),

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    Console, Database, EdgeLimits, Forwarded, HostPattern, Https, Members, NodeName, PROBLEMS_MAX,
-    ProxyVersion, Role, SqlListen, Target, schema,
+    Console, Database, EdgeLimits, Forwarded, HostPattern, Https, Members, NodeName, PROBLEMS_MAX, PoolTls,
+    Protocol, ProxyVersion, Role, SqlListen, Target, schema,
 };
 
 fn parsed(text: &str) -> Cluster {
@@ -585,4 +585,21 @@ fn check_total(text: &str) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn servers_may_be_reached_over_tls() {
+    let pool = |tls: &str| {
+        let text =
+            format!("{EDGE_ONLY}[pool.web]\nservers = [\"10.0.0.9:3000\"]\nprotocol = \"h2\"\ntls = {tls}\n");
+        let mut cluster = parsed(&text);
+        cluster.rooted(std::path::Path::new("/etc/tiebeam"));
+        cluster.pools.pop_first().unwrap().1
+    };
+    let web = pool("{ ca = \"ca.pem\", name = \"api.internal\" }");
+    assert_eq!(web.protocol, Protocol::Http2);
+    let tls = web.tls.unwrap();
+    assert_eq!(tls.ca.as_deref(), Some(std::path::Path::new("/etc/tiebeam/ca.pem")));
+    assert_eq!(tls.name.as_deref(), Some("api.internal"));
+    assert_eq!(pool("{}").tls, Some(PoolTls { ca: None, name: None }));
 }
