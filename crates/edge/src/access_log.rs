@@ -97,12 +97,14 @@ pub struct Writer {
 impl Writer {
     pub fn start(sink: LogSink) -> Result<Self, StartError> {
         let lost = Arc::<Count>::default();
-        let to = match sink {
+        let file = match sink {
             LogSink::Off => return Ok(Self { sender: None, thread: None, lost }),
-            LogSink::File(to) => to,
+            LogSink::Later(to) => Appender::closed(to),
+            LogSink::File(to) => {
+                let path = to.path.clone();
+                Appender::open(to).map_err(|source| StartError::Log { path, source })?
+            }
         };
-        let path = to.path.clone();
-        let file = Appender::open(to).map_err(|source| StartError::Log { path, source })?;
         let (sender, receiver) = sync_channel(WAITING_BATCHES);
         let counted = lost.clone();
         let thread = std::thread::Builder::new()

@@ -70,7 +70,7 @@ pub async fn fail<'a, S: Io>(
 pub async fn redirect<'a, S: Io>(connection: &mut Connection<S>, request: &Request) -> Answered<'a> {
     let status = if matches!(request.method, Method::Get | Method::Head) { 301 } else { 308 };
     let host = crate::codec::host_without_port(request.spans.host.of(&request.head));
-    let port = match connection.worker.shared.https_port {
+    let port = match connection.worker.shared.https_port() {
         None | Some(443) => String::new(),
         Some(port) => format!(":{port}"),
     };

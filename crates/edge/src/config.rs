@@ -124,12 +124,12 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// Where an edge listens. Fixed from [`crate::Edge::start`] on. Port 0 asks the kernel for a free one.
+/// Where an edge listens. Port 0 asks the kernel for a free one.
 #[derive(Clone, Copy, Debug)]
 pub struct Listeners {
     pub http: Option<SocketAddr>,
     pub https: Option<SocketAddr>,
-    /// Threads that serve; 0 means one a core.
+    /// Threads that serve; 0 means one a core. Fixed from [`crate::Edge::start`] on.
     pub workers: usize,
 }
 
@@ -143,7 +143,10 @@ pub struct Addresses {
 /// Where the lines of the access log go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogSink {
+    /// Opened at once.
     File(LogFile),
+    /// Opened for the first line: the log is off, and may be turned on while the edge runs.
+    Later(LogFile),
     Off,
 }
 

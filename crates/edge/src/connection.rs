@@ -194,7 +194,7 @@ impl<S: Io> Connection<S> {
         };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));
-        let has_https = self.worker.shared.https_port.is_some();
+        let has_https = self.worker.shared.https_port().is_some();
         let routed =
             routing::route(&view, &self.client, origin.scheme, has_https, host, spans.path.of(&text));
         let rules = routed.place.rules(&view);

@@ -1,7 +1,7 @@
 //! The handle of a running edge: starts its threads, publishes to them, reads their numbers, ends them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use crate::addresses::ByAddress;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
 use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
+use crate::doors::Doors;
 use crate::error::StartError;
 use crate::files::Forms;
 use crate::servers::{Pool, Registry, Server};
 use crate::snapshot::Snapshot;
 use crate::stats::*;
-use crate::worker::{Listener, Phase, Shared, Worker};
-use crate::{descriptors, health, listen, tls};
+use crate::worker::{Phase, Shared, Worker};
+use crate::{descriptors, health, tls};
 
 /// A running edge. Dropping it without [`Edge::drain`] ends it at once, running requests included.
 pub struct Edge {
-    addresses: Addresses,
     shared: Arc<Shared>,
     control: Mutex<Control>,
     phase: watch::Sender<Phase>,
@@ -38,6 +38,7 @@ pub struct Edge {
 /// What only the control side uses.
 struct Control {
     registry: Registry,
+    doors: Doors,
     /// `None` once the edge drains: nobody is checked any more.
     pools: Option<watch::Sender<Vec<Arc<Pool>>>>,
     threads: Vec<JoinHandle<()>>,
@@ -54,13 +55,6 @@ impl Edge {
     pub fn start(listeners: Listeners, config: Config, log: LogSink) -> Result<Edge, StartError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if listeners.workers == 0 { cores() } else { listeners.workers };
-        if listeners.http.is_none() && listeners.https.is_none() {
-            return Err(StartError::NoListener);
-        }
-        let http = listeners.http.map(|at| listen::bind(at, "edge.http", workers)).transpose()?;
-        let https = listeners.https.map(|at| listen::bind(at, "edge.https", workers)).transpose()?;
-        let addresses =
-            Addresses { http: http.as_ref().map(|(at, _)| *at), https: https.as_ref().map(|(at, _)| *at) };
         let writer = Writer::start(log)?;
         let mut registry = Registry::default();
         let mut has_warned = false;
@@ -72,22 +66,20 @@ impl Edge {
             counters: (0..workers).map(|_| Arc::default()).collect(),
             open: AtomicUsize::new(0),
             by_address: ByAddress::default(),
-            https_port: addresses.https.map(|at| at.port()),
+            https_port: AtomicU16::new(0),
             forms: Forms::default(),
         });
         let tls =
             tls::server_config(shared.clone()).map_err(|e| StartError::Thread(std::io::Error::other(e)))?;
+        let (mut doors, incoming) = Doors::new(workers, tls);
+        let bound = doors.bind(&listeners)?;
+        set_https_port(&shared, bound.https_port(doors.addresses()));
+        doors.open(bound);
         let (phase, seen) = watch::channel(Phase::Serving);
         let (alive, ended) = watch::channel(());
-        let mut http = http.map(|(_, sockets)| sockets.into_iter());
-        let mut https = https.map(|(_, sockets)| sockets.into_iter());
         let mut threads =
             vec![spawn("edge-health".to_owned(), move |runtime| runtime.block_on(health::run(checked)))?];
-        for index in 0..workers {
-            let plain = http.as_mut().and_then(Iterator::next).map(|socket| Listener { socket, tls: None });
-            let secure = https.as_mut().and_then(Iterator::next);
-            let secure = secure.map(|socket| Listener { socket, tls: Some(tls.clone()) });
-            let listeners = plain.into_iter().chain(secure).collect();
+        for (index, listeners) in incoming.into_iter().enumerate() {
             let (shared, log, seen, alive) = (shared.clone(), writer.log(), seen.clone(), alive.clone());
             threads.push(spawn(format!("edge-{index}"), move |runtime| {
                 runtime.block_on(async { Worker::new(index, shared, log).run(listeners, seen).await });
@@ -97,13 +89,13 @@ impl Edge {
             })?);
         }
         let log_lines_lost = writer.lost();
-        let control = Control { registry, pools: Some(pools), threads, writer: Some(writer), has_warned };
-        Ok(Edge { addresses, shared, control: Mutex::new(control), phase, ended, log_lines_lost })
+        let control =
+            Control { registry, doors, pools: Some(pools), threads, writer: Some(writer), has_warned };
+        Ok(Edge { shared, control: Mutex::new(control), phase, ended, log_lines_lost })
     }
 
     /// Replaces the configuration at once for new requests; running ones finish under the old one. Health, counts and
-    /// places in the ring go on, by the name of the pool and the id of the server. Where it listens, and with how
-    /// many workers, stays as it was started.
+    /// places in the ring go on, by the name of the pool and the id of the server.
     pub fn publish(&self, config: Config) {
         let mut control = self.control();
         let config = within_descriptors(config, &mut control.has_warned);
@@ -114,9 +106,23 @@ impl Edge {
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 
+    /// Publishes `config` and listens where `listeners` say from now on; how many workers there are stays as it was
+    /// started. Connections that came through a listener that is given up go on.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] or [`StartError::NoListener`]; nothing has changed then.
+    pub fn change(&self, listeners: Listeners, config: Config) -> Result<(), StartError> {
+        let bound = self.control().doors.bind(&listeners)?;
+        self.publish(config);
+        let doors = &mut self.control().doors;
+        set_https_port(&self.shared, bound.https_port(doors.addresses()));
+        doors.open(bound);
+        Ok(())
+    }
+
     /// Where it listens, with the ports that the kernel chose.
     pub fn addresses(&self) -> Addresses {
-        self.addresses
+        self.control().doors.addresses()
     }
 
     /// The numbers of now, merged over the workers. Takes no lock that a request could wait for.
@@ -225,6 +231,10 @@ fn within_descriptors(mut config: Config, has_warned: &mut bool) -> Config {
     }
     config.limits.connections = connections;
     config
+}
+
+fn set_https_port(shared: &Shared, port: Option<u16>) {
+    shared.https_port.store(port.unwrap_or(0), Ordering::Relaxed);
 }
 
 fn pool_stats(pool: &Pool) -> PoolStats {

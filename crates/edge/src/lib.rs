@@ -19,6 +19,7 @@ mod connection;
 mod corpus;
 mod counters;
 mod descriptors;
+mod doors;
 mod edge;
 mod error;
 mod exchange;

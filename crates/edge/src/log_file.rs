@@ -37,7 +37,7 @@ pub fn write_all(mut file: Appender, batches: &Receiver<String>, lost: &Count) {
 /// The file that is being written.
 pub struct Appender {
     to: LogFile,
-    /// `None` from when a full file was put aside until there is a new one.
+    /// `None` until the first line, and from when a full file was put aside until there is a new one.
     file: Option<File>,
     bytes: u64,
     is_torn: bool,
@@ -63,25 +63,41 @@ impl Failed {
 
 impl Appender {
     pub fn open(to: LogFile) -> io::Result<Self> {
-        let file = open(&to.path)?;
+        let mut appender = Self::closed(to);
+        appender.file = Some(appender.reopen()?);
+        Ok(appender)
+    }
+
+    /// Makes the file for the first line.
+    pub fn closed(to: LogFile) -> Self {
+        Self { to, file: None, bytes: 0, is_torn: false, is_regular: true, again_at: None }
+    }
+
+    fn reopen(&mut self) -> io::Result<File> {
+        let file = open(&self.to.path)?;
         let metadata = file.metadata()?;
-        let is_regular = metadata.is_file();
+        self.is_regular = metadata.is_file();
         // The last one to write may have died within a line.
-        let is_torn = is_regular && metadata.len() > 0 && last_byte(&to.path)? != b'\n';
-        let (file, bytes) = (Some(file), metadata.len());
-        Ok(Self { to, file, bytes, is_torn, is_regular, again_at: None })
+        self.is_torn = self.is_regular && metadata.len() > 0 && last_byte(&self.to.path)? != b'\n';
+        self.bytes = metadata.len();
+        Ok(file)
     }
 
     fn append(&mut self, batch: &str, now: Instant) -> Result<(), Failed> {
+        if self.file.is_none() {
+            // If it cannot be made now, the next batch asks again.
+            self.file = Some(self.reopen().map_err(|error| Failed::all(batch.as_bytes(), error))?);
+        }
         let is_full = self.bytes > 0 && self.bytes + batch.len() as u64 > self.to.most_bytes;
         if is_full && self.is_regular && self.again_at.is_none_or(|at| now >= at) {
             self.put_aside(now);
         }
-        let file = match &mut self.file {
+        let file = match self.file.take() {
             Some(file) => file,
-            // If it cannot be made now, the next batch asks again.
-            none => none.insert(open(&self.to.path).map_err(|error| Failed::all(batch.as_bytes(), error))?),
+            // It has just been put aside.
+            None => self.reopen().map_err(|error| Failed::all(batch.as_bytes(), error))?,
         };
+        let file = self.file.insert(file);
         let result = append(file, batch.as_bytes(), &mut self.is_torn);
         self.bytes += match &result {
             Ok(()) => batch.len() as u64,

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::access_log::Log;
 use crate::addresses::{ByAddress, Origin};
@@ -24,9 +25,9 @@ use crate::buffer::Buffers;
 use crate::clock::{Clock, TICK};
 use crate::codec::{RequestHead, ResponseHead};
 use crate::counters::{Counters, Reason};
+use crate::doors::{Incoming, Listener};
 use crate::files::Forms;
 use crate::snapshot::Snapshot;
-use crate::tls::Tls;
 use crate::upstream::{Http2Servers, IdleServers};
 use crate::welcome::welcome;
 
@@ -38,9 +39,17 @@ pub struct Shared {
     /// Client connections of all workers: touched when one opens or closes, never by a request.
     pub open: AtomicUsize,
     pub by_address: ByAddress,
-    pub https_port: Option<u16>,
+    /// 0: the edge does not listen for HTTPS.
+    pub https_port: AtomicU16,
     /// Compressed files, for blocking threads only.
     pub forms: Forms,
+}
+
+impl Shared {
+    /// Where clients are sent who came over HTTP.
+    pub fn https_port(&self) -> Option<u16> {
+        Some(self.https_port.load(Ordering::Relaxed)).filter(|port| *port != 0)
+    }
 }
 
 /// How far an edge is on its way to the end.
@@ -80,12 +89,6 @@ impl Deref for View {
     fn deref(&self) -> &Snapshot {
         &self.0
     }
-}
-
-/// An own listener of this worker.
-pub struct Listener {
-    pub socket: std::net::TcpListener,
-    pub tls: Option<Tls>,
 }
 
 const UNSPECIFIED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -153,25 +156,29 @@ impl Worker {
     }
 
     /// Serves until the edge drains and the last connection has ended, or its time is up.
-    pub async fn run(self: Rc<Self>, listeners: Vec<Listener>, mut phase: watch::Receiver<Phase>) {
+    pub async fn run(self: Rc<Self>, mut listeners: Incoming, mut phase: watch::Receiver<Phase>) {
         let ticker = tokio::task::spawn_local(self.clone().tick());
-        let accepting: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| tokio::task::spawn_local(self.clone().accept(listener, phase.clone())))
-            .collect();
-        // An edge that is dropped without having been drained ends at once.
-        let until = match phase.wait_for(|p| *p != Phase::Serving).await.as_deref() {
-            Ok(Phase::Draining(until)) => *until,
-            _ => Instant::now(),
+        let (mut accepting, seen) = (JoinSet::new(), phase.clone());
+        let until = loop {
+            tokio::select! {
+                Some(listener) = listeners.recv() => {
+                    accepting.spawn_local(self.clone().accept(listener, seen.clone()));
+                }
+                // One that the edge has given up.
+                Some(_) = accepting.join_next() => {}
+                ending = phase.wait_for(|p| *p != Phase::Serving) => break match ending.as_deref() {
+                    Ok(Phase::Draining(until)) => *until,
+                    // An edge that is dropped without having been drained ends at once.
+                    _ => Instant::now(),
+                },
+            }
         };
         self.draining.set(true);
         // Idle connections end now; each other one looks for itself when it has answered.
         self.clock.wake_all();
         let ended = async {
             // The listeners' tasks take what the kernel had already accepted, then close.
-            for task in accepting {
-                let _ = task.await;
-            }
+            while accepting.join_next().await.is_some() {}
             self.all_gone().await;
         };
         if tokio::time::timeout_at(until.into(), ended).await.is_err() {
@@ -220,19 +227,21 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: Listener, mut phase: watch::Receiver<Phase>) {
-        let socket = match TcpListener::from_std(listener.socket) {
+        let Listener { socket, tls, mut open } = listener;
+        let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, "a listener could not be registered with epoll"),
         };
         // A listener that is bound has an address; its connections have theirs.
         let local = socket.local_addr().unwrap_or(UNSPECIFIED);
-        let tls = listener.tls;
         let mut pause = DESCRIPTOR_PAUSE;
         while !self.draining.get() {
             let accepted = tokio::select! {
                 biased;
                 accepted = socket.accept() => accepted,
                 _ = phase.wait_for(|p| *p != Phase::Serving) => break,
+                // Only ever because its sender is gone.
+                _ = open.changed() => break,
             };
             match accepted {
                 Ok((stream, peer)) => {

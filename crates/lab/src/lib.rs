@@ -2,6 +2,8 @@
 //!
 //! Nothing in the product uses this room. The binary must have been built before: `make test` does.
 
+mod node;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+pub use node::Node;
 use serde_json::Value;
 
 /// The binary that was built beside this test.

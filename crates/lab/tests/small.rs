@@ -7,57 +7,10 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Folder, PASSWORD, Postgres, free_port, psql};
-use tiebeam_lab::{tiebeam, until};
-
-/// A node that ends, in order, with the value.
-struct Node(Child);
-
-impl Node {
-    fn start(folder: &Path, file: &str) -> Self {
-        let toml = folder.join("tiebeam.toml");
-        std::fs::write(&toml, file).unwrap();
-        let log = std::fs::File::create(folder.join("node.log")).unwrap();
-        let mut command = Command::new(tiebeam());
-        command.args(["node", "--config"]).arg(&toml).arg("--data").arg(folder.join("data"));
-        Self(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
-    }
-
-    /// Ends it, and says how long that took.
-    fn end(mut self) -> Duration {
-        let started = Instant::now();
-        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
-        let ended = until(Duration::from_secs(15), || self.0.try_wait().unwrap());
-        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
-        started.elapsed()
-    }
-
-    /// The addresses that it listens at, by the kernel.
-    fn listens_at(&self) -> usize {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let inodes: Vec<&str> = table
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .filter(|row| row.get(3) == Some(&"0A"))
-            .map(|row| row[9])
-            .collect();
-        let sockets = std::fs::read_dir(format!("/proc/{}/fd", self.0.id())).unwrap();
-        let links = sockets.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-        let mine: Vec<_> = links.map(|link| link.to_string_lossy().into_owned()).collect();
-        inodes.iter().filter(|inode| mine.contains(&format!("socket:[{inode}]"))).count()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use tiebeam_lab::{Node, until};
 
 /// A web server that answers everything with its name; it ends with the test.
 fn server(name: &'static str) -> SocketAddr {
@@ -104,17 +57,21 @@ fn a_load_balancer_alone() {
         ),
     );
     let at = SocketAddr::from(([127, 0, 0, 1], port));
-    let log = || std::fs::read_to_string(folder.path().join("node.log")).unwrap();
     let mut seen = Vec::new();
     let both = until(Duration::from_secs(20), || {
         seen.extend(get(at));
         (seen.iter().any(|s| s == "one") && seen.iter().any(|s| s == "two")).then_some(())
     });
-    assert!(both.is_some(), "{seen:?}\n{}", log());
+    assert!(both.is_some(), "{seen:?}\n{}", node.log());
     let turns: Vec<String> = (0..10).map(|_| get(at).unwrap()).collect();
     assert!(turns.windows(2).all(|pair| pair[0] != pair[1]), "{turns:?}");
     let workers = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(node.listens_at(), workers, "only the port of the file is open, once a worker\n{}", log());
+    assert_eq!(
+        node.listens_at(),
+        workers,
+        "only the port of the file is open, once a worker\n{}",
+        node.log()
+    );
     assert!(node.end() < Duration::from_secs(10));
 }
 
@@ -139,9 +96,8 @@ fn a_router_for_servers_that_others_run() {
             primary.address()
         ),
     );
-    let log = || std::fs::read_to_string(folder.path().join("node.log")).unwrap();
     let listens = until(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok());
-    assert!(listens.is_some(), "{}", log());
+    assert!(listens.is_some(), "{}", node.log());
     // Roles are detected: what writes waits until the primary is known, and reaches it.
     psql(port, "ann", "shop", "CREATE TABLE t(n int)");
     psql(port, "ann", "shop", "INSERT INTO t VALUES (1), (2)");
@@ -150,6 +106,6 @@ fn a_router_for_servers_that_others_run() {
     let reads = until(Duration::from_secs(20), || {
         (psql(port, "ann", "shop", where_read) == replica.port.to_string()).then_some(())
     });
-    assert!(reads.is_some(), "no read went to the replica\n{}", log());
+    assert!(reads.is_some(), "no read went to the replica\n{}", node.log());
     assert!(node.end() < Duration::from_secs(10));
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 it is not, 2 wrong use (a bad file, a port in use, a missing package).
 
+mod admin;
 mod cli;
 mod demo;
 mod explain;

@@ -1,6 +1,7 @@
 //! The verbs. Each file is one of them: its arguments and what it prints; the work is done in the rooms, `node/` and
 //! `demo/`.
 
+mod apply;
 mod ask;
 mod check;
 mod demo;
@@ -40,6 +41,10 @@ enum Verb {
     Node(node::Arguments),
     /// Make the cluster's own certificate authority and a certificate for each node
     Init(init::Arguments),
+    /// What another file would change on the node of this machine, while it runs or not
+    Plan(apply::Arguments),
+    /// Let the node of this machine take its file anew, without a request that fails
+    Apply(apply::Arguments),
     /// How the cluster is, on one screen
     Status(status::Arguments),
     /// What a thing is, what this cluster does with it now, and what happens when a node dies
@@ -74,6 +79,8 @@ pub fn main() -> ExitCode {
         Verb::Check(a) => check::run(a),
         Verb::Node(a) => node::run(a),
         Verb::Init(a) => init::run(a),
+        Verb::Plan(a) => apply::plan(a),
+        Verb::Apply(a) => apply::apply(a),
         Verb::Status(a) => status::run(a),
         Verb::Explain(a) => explain::run(a),
         Verb::Schema => schema::run(),
@@ -86,7 +93,7 @@ pub fn main() -> ExitCode {
 }
 
 /// An error with its causes, each once: many rooms name the cause in their own message already.
-fn whole(error: &anyhow::Error) -> String {
+pub fn whole(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {

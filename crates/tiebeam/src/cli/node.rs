@@ -51,6 +51,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         name,
         cluster,
         folder: config.parent().unwrap_or(Path::new("/")).to_owned(),
+        file: config,
         data,
         linger: arguments.linger,
         descriptors,

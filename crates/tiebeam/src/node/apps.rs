@@ -131,7 +131,7 @@ fn prefix(app: &AppName, node: &NodeName) -> String {
 }
 
 /// Each app is checked as the first pool that uses it says.
-fn health(cluster: &Cluster) -> BTreeMap<AppName, HealthCheck> {
+pub fn health(cluster: &Cluster) -> BTreeMap<AppName, HealthCheck> {
     let used = cluster.pools.values().rev().filter_map(|pool| match &pool.members {
         Members::App(app) => Some((app.clone(), pool.health.clone())),
         Members::Servers(_) => None,

@@ -9,12 +9,14 @@ use anyhow::Context;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tiebeam_certs::Identity;
 use tiebeam_edge::{
     Config, Edge, Listeners, LogFile, LogSink, Pages, PoolConfig, ServerConfig, ServerId, SiteConfig,
 };
 use tiebeam_ledger::Store;
-use tiebeam_topology::{AccessLog, HostPattern, Http2, Https, Members};
+use tiebeam_topology::{AccessLog, AppName, Cluster, HostPattern, Http2, Https, Members};
 use tiebeam_watch::Level;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::apps::{APPS, registered};
@@ -30,53 +32,85 @@ const REFRESH: Duration = Duration::from_secs(2);
 const LEDGER_TIME: Duration = Duration::from_secs(3);
 
 pub struct Part {
+    here: Arc<Here>,
     edge: Arc<Edge>,
+    served: Arc<Mutex<Served>>,
     publisher: JoinHandle<()>,
 }
 
-/// The certificates of sites, loaded once.
-type Certificates = BTreeMap<HostPattern, Arc<CertifiedKey>>;
-
-/// What was read from files beside the configuration.
-struct Loaded {
+/// What of the file is served now.
+#[derive(Clone)]
+pub struct Served {
+    cluster: Arc<Cluster>,
     certificates: Certificates,
     pages: Pages,
     reaches: Reaches,
+}
+
+/// The certificates of sites, as they were last loaded.
+type Certificates = BTreeMap<HostPattern, Arc<CertifiedKey>>;
+
+type Servers = BTreeMap<AppName, Vec<ServerConfig>>;
+
+impl Served {
+    /// Loads all that the file names beside itself; `site` is that of the internal ones.
+    ///
+    /// # Errors
+    /// A certificate or another file that cannot be used, by the name of its site and file.
+    pub fn load(cluster: Arc<Cluster>, site: Option<&Identity>) -> anyhow::Result<Self> {
+        let reaches = reach::of(&cluster).map_err(|e| WrongUse(format!("{e:#}")))?;
+        let (certificates, pages) = (certificates(&cluster, site)?, pages::load(&cluster)?);
+        Ok(Self { cluster, certificates, pages, reaches })
+    }
+
+    /// The sites whose certificate is another one in `new`.
+    pub fn renewed<'a>(&'a self, new: &'a Served) -> impl Iterator<Item = &'a HostPattern> {
+        let is_other = |host: &HostPattern, now: &CertifiedKey| {
+            self.certificates.get(host).is_some_and(|before| before.cert != now.cert)
+        };
+        new.certificates.iter().filter(move |(host, now)| is_other(host, now)).map(|(host, _)| host)
+    }
+
+    fn listeners(&self, here: &Here) -> anyhow::Result<Listeners> {
+        let file = self.cluster.edge.as_ref().context("a node with the role edge has an [edge]")?;
+        let address = here.cluster.nodes[&here.name].address;
+        let at = |port: Option<std::num::NonZeroU16>| port.map(|p| SocketAddr::new(address, p.get()));
+        Ok(Listeners {
+            http: at(file.http),
+            https: at(file.https),
+            workers: file.workers.map_or(0, std::num::NonZeroUsize::get),
+        })
+    }
 }
 
 impl Part {
     /// Answers once the ledger is known, so that the first request finds its servers; without a quorum, with what this
     /// node last knew.
     pub async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
-        let file = here.cluster.edge.as_ref().context("a node with the role edge has an [edge]")?;
-        let address = here.cluster.nodes[&here.name].address;
-        let at = |port: Option<std::num::NonZeroU16>| port.map(|p| SocketAddr::new(address, p.get()));
-        let reaches = reach::of(&here.cluster).map_err(|e| WrongUse(format!("{e:#}")))?;
-        let loaded =
-            Loaded { certificates: certificates(here)?, pages: pages::load(&here.cluster)?, reaches };
-        let listeners = Listeners {
-            http: at(file.http),
-            https: at(file.https),
-            workers: file.workers.map_or(0, std::num::NonZeroUsize::get),
-        };
-        let sink = match file.access_log {
-            AccessLog::Off => LogSink::Off,
-            AccessLog::Json | AccessLog::Common => {
-                LogSink::File(LogFile::at(here.options.data.join("access.log")))
-            }
+        let served = Served::load(here.cluster.clone(), here.identities.site.as_ref())?;
+        let file = LogFile::at(here.options.data.join("access.log"));
+        let sink = match here.cluster.edge.as_ref().map_or(AccessLog::Off, |file| file.access_log) {
+            AccessLog::Off => LogSink::Later(file),
+            AccessLog::Json | AccessLog::Common => LogSink::File(file),
         };
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
-        let config = config(here, &loaded, servers(here).await);
-        let edge = Edge::start(listeners, config, sink).map_err(failure::edge)?;
+        let config = config(here, &served, servers(here, &served).await);
+        let edge = Edge::start(served.listeners(here)?, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
         board.tell(Level::Info, format!("the edge on {} answers", here.name));
-        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), loaded));
-        Ok(Self { edge, publisher })
+        let served = Arc::new(Mutex::new(served));
+        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), served.clone()));
+        Ok(Self { here: here.clone(), edge, served, publisher })
     }
 
     pub fn handle(&self) -> Arc<Edge> {
         self.edge.clone()
+    }
+
+    /// For whoever changes what is served while this runs.
+    pub fn changer(&self) -> Changer {
+        Changer { here: self.here.clone(), edge: self.edge.clone(), served: self.served.clone() }
     }
 
     pub async fn stop(self, time: Duration) {
@@ -85,15 +119,43 @@ impl Part {
     }
 }
 
+/// Changes what the edge serves.
+pub struct Changer {
+    here: Arc<Here>,
+    edge: Arc<Edge>,
+    served: Arc<Mutex<Served>>,
+}
+
+impl Changer {
+    pub async fn served(&self) -> Served {
+        self.served.lock().await.clone()
+    }
+
+    /// Serves this from now on. Nothing changes if it cannot listen where that says.
+    pub async fn change(&self, new: Served) -> anyhow::Result<()> {
+        let mut served = self.served.lock().await;
+        let servers = servers(&self.here, &new).await;
+        self.edge
+            .change(new.listeners(&self.here)?, config(&self.here, &new, servers))
+            .map_err(failure::edge)?;
+        *served = new;
+        Ok(())
+    }
+}
+
 /// Publishes the servers whenever they change. Without a quorum nothing changes, and the edge goes on.
-async fn publish(here: Arc<Here>, edge: Arc<Edge>, loaded: Loaded) {
+async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>) {
     let mut changes = here.ledger.watch(APPS);
     let mut last = BTreeMap::new();
     loop {
-        let servers = servers(&here).await;
-        if servers != last {
-            edge.publish(config(&here, &loaded, servers.clone()));
-            last = servers;
+        {
+            // Held until it is published: another file must not be overtaken by this one.
+            let served = served.lock().await;
+            let servers = servers(&here, &served).await;
+            if servers != last {
+                edge.publish(config(&here, &served, servers.clone()));
+                last = servers;
+            }
         }
         // A change, a missed change or the time: the list is read whole in each case.
         let _ = tokio::time::timeout(REFRESH, changes.next()).await;
@@ -104,9 +166,9 @@ async fn publish(here: Arc<Here>, edge: Arc<Edge>, loaded: Loaded) {
 }
 
 /// The servers of each app that a pool uses, in the order of their identities.
-async fn servers(here: &Here) -> BTreeMap<tiebeam_topology::AppName, Vec<ServerConfig>> {
+async fn servers(here: &Here, served: &Served) -> Servers {
     let mut all = BTreeMap::new();
-    for pool in here.cluster.pools.values() {
+    for pool in served.cluster.pools.values() {
         if let Members::App(app) = &pool.members {
             let servers = registered(here, app)
                 .await
@@ -118,13 +180,10 @@ async fn servers(here: &Here) -> BTreeMap<tiebeam_topology::AppName, Vec<ServerC
     all
 }
 
-fn config(
-    here: &Here,
-    loaded: &Loaded,
-    servers: BTreeMap<tiebeam_topology::AppName, Vec<ServerConfig>>,
-) -> Config {
-    let file = here.cluster.edge.as_ref();
-    let pools = here.cluster.pools.iter().map(|(name, pool)| {
+fn config(here: &Here, served: &Served, servers: Servers) -> Config {
+    let Served { cluster, certificates, pages, reaches } = served;
+    let file = cluster.edge.as_ref();
+    let pools = cluster.pools.iter().map(|(name, pool)| {
         let (servers, app) = match &pool.members {
             Members::App(app) => (servers.get(app).cloned().unwrap_or_default(), true),
             Members::Servers(list) => {
@@ -133,18 +192,18 @@ fn config(
                 (list.iter().map(one).collect(), false)
             }
         };
-        let reach = loaded.reaches.get(name).cloned().unwrap_or_default();
+        let reach = reaches.get(name).cloned().unwrap_or_default();
         let (health, proxy_protocol) = (pool.health.clone(), pool.proxy_protocol);
         (name.clone(), PoolConfig { servers, health, reach, app, proxy_protocol })
     });
-    let sites = here.cluster.sites.iter().map(|(host, site)| {
+    let sites = cluster.sites.iter().map(|(host, site)| {
         // A certificate of the cluster's own CA is not known to browsers: plain HTTP stays open beside it.
         let (redirect, hsts) = match &site.https {
             Https::Files { redirect, hsts, .. } => (*redirect, *hsts),
             Https::Acme => (true, true),
             Https::Internal | Https::Off => (false, false),
         };
-        let tls = loaded.certificates.get(host).cloned();
+        let tls = certificates.get(host).cloned();
         (
             host.clone(),
             SiteConfig { tls, redirect, hsts, routes: site.routes.clone(), rules: site.rules.clone() },
@@ -158,18 +217,18 @@ fn config(
         proxies: file.map(|f| f.proxies.clone()).unwrap_or_default(),
         via: file.is_none_or(|f| f.via),
         sites: sites.collect(),
-        pages: loaded.pages.clone(),
+        pages: pages.clone(),
         pools: pools.collect(),
     }
 }
 
-fn certificates(here: &Here) -> anyhow::Result<Certificates> {
+fn certificates(cluster: &Cluster, internal: Option<&Identity>) -> anyhow::Result<Certificates> {
     let mut all = Certificates::new();
-    for (host, site) in &here.cluster.sites {
+    for (host, site) in &cluster.sites {
         match &site.https {
             // Without it, that was told when it was refused.
             Https::Internal => {
-                all.extend(here.identities.site.as_ref().map(|site| (host.clone(), site.certified_key())));
+                all.extend(internal.map(|site| (host.clone(), site.certified_key())));
             }
             Https::Files { cert, key, .. } => {
                 let made = certified(cert, key)
@@ -186,12 +245,13 @@ fn certificates(here: &Here) -> anyhow::Result<Certificates> {
     Ok(all)
 }
 
-fn certified(cert: &std::path::Path, key: &std::path::Path) -> anyhow::Result<CertifiedKey> {
+fn certified(cert: &std::path::Path, key_file: &std::path::Path) -> anyhow::Result<CertifiedKey> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .with_context(|| format!("{} cannot be read", cert.display()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).with_context(|| format!("{} cannot be read", key.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .with_context(|| format!("{} cannot be read", key_file.display()))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    Ok(CertifiedKey::from_der(chain, key, &provider)?)
+    let pair = || format!("{} and {} cannot be used together", cert.display(), key_file.display());
+    CertifiedKey::from_der(chain, key, &provider).with_context(pair)
 }

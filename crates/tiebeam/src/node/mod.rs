@@ -3,6 +3,7 @@
 //! The arrows: the ledger says who is who; `board` publishes what this node is doing and reads what all do; `edge`,
 //! `apps`, `database` and `router` each carry one room's part of that to the room.
 
+mod admin;
 mod apps;
 mod board;
 mod counts;
@@ -16,6 +17,7 @@ mod memory;
 mod pages;
 mod rates;
 mod reach;
+mod reload;
 mod report;
 mod router;
 
@@ -29,7 +31,7 @@ use tiebeam_console::Console;
 use tiebeam_ledger::{Embedded, Peer, Settings};
 use tiebeam_topology::{Cluster, Database, NodeName, Role};
 use tiebeam_watch::Level;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::WrongUse;
@@ -53,6 +55,8 @@ pub struct Options {
     pub cluster: Cluster,
     /// The folder of the configuration file: where apps run and relative paths start.
     pub folder: PathBuf,
+    /// The configuration file itself: read again when it is to be changed.
+    pub file: PathBuf,
     pub name: NodeName,
     pub data: PathBuf,
     /// See `tiebeam_postgres::Settings::linger`.
@@ -73,7 +77,8 @@ pub struct Here {
 /// Runs until SIGTERM or SIGINT, or until something fails that a restart must mend.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut told = told_to_end()?;
-    refuse_reload()?;
+    // SIGHUP asks a daemon to read its file again. Unanswered it would kill this one, with everything undrained.
+    let hangup = signal(SignalKind::hangup())?;
     let cluster = Arc::new(options.cluster.clone());
     let name = options.name.clone();
     std::fs::create_dir_all(&options.data).map_err(|e| failure::data_folder(&options.data, &e))?;
@@ -81,7 +86,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let ledger = open_ledger(&cluster, &name, &options, &identities).await?;
     let here = Arc::new(Here { cluster, name, options, identities, ledger });
     let board = Board::new(here.clone());
-    let parts = Parts::start(&here, &board).await?;
+    let parts = Parts::start(&here, &board, hangup).await?;
     board.tell(Level::Info, format!("{} is up", here.name));
     let mut ledger_status = here.ledger.status_changes();
     let code = tokio::select! {
@@ -109,19 +114,6 @@ fn told_to_end() -> anyhow::Result<watch::Receiver<Option<Instant>>> {
         tell.closed().await;
     });
     Ok(told)
-}
-
-/// SIGHUP asks a daemon to read its file again. Unanswered it would kill this one, with everything undrained.
-fn refuse_reload() -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP: there is nothing to reload yet; to change the file, end this node with SIGTERM and start it again"
-            );
-        }
-    });
-    Ok(())
 }
 
 async fn open_ledger(
@@ -154,6 +146,7 @@ async fn open_ledger(
 
 /// The rooms of this node that run.
 struct Parts {
+    admin: admin::Part,
     console: Option<Console>,
     database: Option<database::Part>,
     router: Option<router::Part>,
@@ -163,7 +156,7 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
+    async fn start(here: &Arc<Here>, board: &Arc<Board>, hangup: Signal) -> anyhow::Result<Self> {
         let node = here.cluster.nodes.get(&here.name).context("this node is in the file")?;
         let has = |role| node.roles.contains(&role);
         let database =
@@ -192,13 +185,16 @@ impl Parts {
             Some(at) => Some(Console::start(at, board.source()).await.map_err(|e| WrongUse(e.to_string()))?),
             None => None,
         };
-        Ok(Self { console, database, router, apps, edge, report })
+        let reload = reload::Reload::new(here, board, edge.as_ref().map(|e| e.changer()));
+        let admin = admin::Part::start(&here.options.data, hangup, reload);
+        Ok(Self { admin, console, database, router, apps, edge, report })
     }
 
     /// From the outside in: no new requests, then no apps, then no sessions, then the database, then the ledger. All of
     /// it within the deadline: who comes late gets less, and nobody is waited for beyond it.
     async fn stop(self, here: &Here, board: Arc<Board>, deadline: Deadline) {
         board.tell(Level::Info, format!("{} ends in order", here.name));
+        self.admin.stop();
         if let Some(edge) = self.edge {
             deadline.end("the edge", (DRAIN_TIME, AFTER_EDGE), |time| edge.stop(time)).await;
         }

@@ -1,4 +1,4 @@
-//! The pages that sites and routes name, for errors and for maintenance: read when the edge starts.
+//! The pages that sites and routes name, for errors and for maintenance: read whenever the file is.
 
 use std::path::Path;
 

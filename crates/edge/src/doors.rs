@@ -1,0 +1,132 @@
+//! Where an edge listens, and how that changes while it runs.
+//!
+//! Everything new is bound before anything else happens, so a port that is taken changes nothing. A listener that is
+//! given up takes what the kernel has accepted already; connections that came through it go on. The control side alone
+//! calls this.
+
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Addresses, Listeners};
+use crate::error::StartError;
+use crate::listen;
+use crate::tls::Tls;
+
+/// A listener of one worker.
+pub struct Listener {
+    pub socket: TcpListener,
+    pub tls: Option<Tls>,
+    /// Its sender is gone: the edge listens here no more.
+    pub open: watch::Receiver<()>,
+}
+
+/// Where listeners come out, one end for each worker.
+pub type Incoming = mpsc::UnboundedReceiver<Listener>;
+
+/// The control side's ends.
+pub struct Doors {
+    http: Option<Door>,
+    https: Option<Door>,
+    workers: Vec<mpsc::UnboundedSender<Listener>>,
+    tls: Tls,
+}
+
+struct Door {
+    asked: SocketAddr,
+    bound: SocketAddr,
+    /// Held while it is open.
+    _open: watch::Sender<()>,
+}
+
+/// What will be open, bound already.
+pub struct Bound {
+    http: Change,
+    https: Change,
+}
+
+enum Change {
+    Stays,
+    Closes,
+    Opens { asked: SocketAddr, bound: SocketAddr, sockets: Vec<TcpListener> },
+}
+
+impl Doors {
+    /// Nothing is open yet.
+    pub fn new(workers: usize, tls: Tls) -> (Self, Vec<Incoming>) {
+        let (workers, incoming) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        (Self { http: None, https: None, workers, tls }, incoming)
+    }
+
+    /// Binds what `listeners` name and is not open yet.
+    ///
+    /// # Errors
+    /// [`StartError`]; what is open stays as it is then.
+    pub fn bind(&self, listeners: &Listeners) -> Result<Bound, StartError> {
+        if listeners.http.is_none() && listeners.https.is_none() {
+            return Err(StartError::NoListener);
+        }
+        Ok(Bound {
+            http: self.change(&self.http, listeners.http, "edge.http")?,
+            https: self.change(&self.https, listeners.https, "edge.https")?,
+        })
+    }
+
+    fn change(
+        &self,
+        door: &Option<Door>,
+        asked: Option<SocketAddr>,
+        which: &'static str,
+    ) -> Result<Change, StartError> {
+        let Some(asked) = asked else { return Ok(Change::Closes) };
+        if door.as_ref().is_some_and(|door| door.asked == asked) {
+            return Ok(Change::Stays);
+        }
+        let (bound, sockets) = listen::bind(asked, which, self.workers.len())?;
+        Ok(Change::Opens { asked, bound, sockets })
+    }
+
+    /// Opens what was bound, then closes what it replaces.
+    pub fn open(&mut self, bound: Bound) {
+        let Self { http, https, workers, tls } = self;
+        put(http, bound.http, workers, None);
+        put(https, bound.https, workers, Some(tls));
+    }
+
+    /// With the ports that the kernel chose.
+    pub fn addresses(&self) -> Addresses {
+        let of = |door: &Option<Door>| door.as_ref().map(|door| door.bound);
+        Addresses { http: of(&self.http), https: of(&self.https) }
+    }
+}
+
+impl Bound {
+    /// The port of HTTPS once this is open.
+    pub fn https_port(&self, now: Addresses) -> Option<u16> {
+        match &self.https {
+            Change::Stays => now.https.map(|at| at.port()),
+            Change::Closes => None,
+            Change::Opens { bound, .. } => Some(bound.port()),
+        }
+    }
+}
+
+fn put(
+    door: &mut Option<Door>,
+    change: Change,
+    workers: &[mpsc::UnboundedSender<Listener>],
+    tls: Option<&Tls>,
+) {
+    *door = match change {
+        Change::Stays => return,
+        Change::Closes => None,
+        Change::Opens { asked, bound, sockets } => {
+            let (sender, open) = watch::channel(());
+            for (worker, socket) in workers.iter().zip(sockets) {
+                // A worker that has ended takes no more connections either way.
+                let _ = worker.send(Listener { socket, tls: tls.cloned(), open: open.clone() });
+            }
+            Some(Door { asked, bound, _open: sender })
+        }
+    };
+}
