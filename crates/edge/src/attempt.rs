@@ -74,8 +74,6 @@ impl<'c, S: Io> Attempt<'c, S> {
         up: &'c mut Pump,
         server: Upstream,
     ) -> Self {
-        let mut buffer = Buffer::default();
-        connection.worker.buffers.lend(&mut buffer);
         if matches!(request.body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
             connection.buffer.grow(LONG_BUFFER_BYTES);
         }
@@ -87,7 +85,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             is_up_done: false,
             is_up_broken: false,
             server,
-            buffer,
+            buffer: Buffer::default(),
             down,
             interim: 0,
             has_taken_interim: false,
@@ -102,7 +100,6 @@ impl<'c, S: Io> Attempt<'c, S> {
     /// written into the pump.
     pub async fn until_begun(&mut self) -> Result<Begun, Lost> {
         let limits = &self.request.view.limits;
-        *self.down.out.lead_mut() = self.connection.worker.buffers.text();
         let mut judged = 0;
         let has_floor = self.request.body != BodyLength::None && limits.body_rate > 0;
         let pace_clock = has_floor.then(|| self.connection.worker.clock.timer());
@@ -182,8 +179,8 @@ impl<'c, S: Io> Attempt<'c, S> {
         if self.is_up_done || self.is_up_broken {
             return Ok(());
         }
-        let Connection { io, buffer, .. } = &mut *self.connection;
-        match self.up.poll(cx, io, buffer, &mut self.server) {
+        let Connection { worker, io, buffer, .. } = &mut *self.connection;
+        match self.up.poll(cx, &worker.buffers, io, buffer, &mut self.server) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.is_up_done = true;
@@ -227,10 +224,12 @@ impl<'c, S: Io> Attempt<'c, S> {
                     Ok(None) => {}
                 }
             }
+            let buffers = &self.connection.worker.buffers;
+            buffers.lend(&mut self.buffer);
             if self.buffer.data().len() == self.buffer.capacity() {
                 self.buffer.grow(self.request.view.head_limits.bytes.max(2 * BUFFER_BYTES));
             }
-            match self.buffer.poll_read(cx, &mut self.server) {
+            match buffers.poll_read(cx, &mut self.buffer, &mut self.server) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;
@@ -278,6 +277,9 @@ impl<'c, S: Io> Attempt<'c, S> {
             return Err(Fault::TooManyInterim);
         }
         if !is_interim || is_modern {
+            if self.down.out.lead_mut().capacity() == 0 {
+                *self.down.out.lead_mut() = worker.buffers.text();
+            }
             worker.with_date(|date| {
                 let extras = ResponseExtras {
                     request_id: self.request.id.as_str(),
@@ -329,11 +331,11 @@ impl<'c, S: Io> Attempt<'c, S> {
             if self.poll_up(cx).is_err() {
                 self.is_up_broken = true;
             }
-            let Connection { io, .. } = &mut *self.connection;
+            let Connection { worker, io, .. } = &mut *self.connection;
             if io.poll_gone(cx) {
                 return Poll::Ready(Err(Reason::ClientGone));
             }
-            match self.down.poll(cx, &mut self.server, &mut self.buffer, io) {
+            match self.down.poll(cx, &worker.buffers, &mut self.server, &mut self.buffer, io) {
                 Poll::Ready(Ok(())) => {
                     if let Some(trailers) = self.server.take_trailers() {
                         io.put_trailers(trailers);

@@ -13,8 +13,10 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 pub const LONG_BUFFER_BYTES: usize = 64 * 1024;
 /// What is kept apart from a buffer of its own while the rest of it is waited for.
 const PARKED_BYTES: usize = 2 * 1024;
-/// Kept by a worker for the next connection.
+/// Kept by a worker for whoever reads next: few at once, as waiting takes none.
 const KEPT: usize = 256;
+/// The same of heads, which requests hold to their end.
+const KEPT_TEXTS: usize = 2048;
 
 /// Bytes that were read and not yet used. Without memory of its own until it is lent some.
 #[derive(Debug, Default)]
@@ -100,6 +102,21 @@ impl Buffers {
         }
     }
 
+    /// Reads once, into memory that is lent while there is something to read: whoever waits holds none. Zero is the end.
+    pub fn poll_read<R: AsyncRead + Unpin>(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Buffer,
+        io: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        self.lend(buffer);
+        let polled = buffer.poll_read(cx, io);
+        if polled.is_pending() && buffer.is_empty() && buffer.capacity() == BUFFER_BYTES {
+            self.reclaim(buffer);
+        }
+        polled
+    }
+
     /// Takes the memory back but for what was read, if that is little: it waits for more, which may never come.
     pub fn park(&self, buffer: &mut Buffer) {
         if buffer.bytes.len() == BUFFER_BYTES && buffer.data().len() <= PARKED_BYTES {
@@ -126,7 +143,7 @@ impl Buffers {
     pub fn reclaim_text(&self, mut text: Vec<u8>) {
         text.clear();
         let mut texts = self.texts.borrow_mut();
-        if text.capacity() > 0 && text.capacity() <= BUFFER_BYTES && texts.len() < KEPT {
+        if text.capacity() > 0 && text.capacity() <= BUFFER_BYTES && texts.len() < KEPT_TEXTS {
             texts.push(text);
         }
     }

@@ -170,6 +170,9 @@ impl<S: Io> Connection<S> {
     fn parse(&mut self) -> Result<Option<Request>, Fault> {
         let Some((request, len)) = self.read_head(self.buffer.data())? else { return Ok(None) };
         self.buffer.consume(len);
+        if self.buffer.is_empty() {
+            self.worker.buffers.reclaim(&mut self.buffer);
+        }
         Ok(Some(request))
     }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Buffers};
 use crate::codec::{BodyDecoder, Fault, LAST_CHUNK, write_chunk_line};
 
 /// Data up to this size is copied behind its head, so that one plain write sends both.
@@ -56,6 +56,7 @@ impl Pump {
     pub fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
+        buffers: &Buffers,
         source: &mut R,
         buffer: &mut Buffer,
         sink: &mut W,
@@ -75,7 +76,7 @@ impl Pump {
             if !buffer.is_empty() {
                 continue;
             }
-            let count = ready!(buffer.poll_read(cx, source)).map_err(|_| PumpError::Read)?;
+            let count = ready!(buffers.poll_read(cx, buffer, source)).map_err(|_| PumpError::Read)?;
             if count == 0 {
                 self.decoder.finish().map_err(PumpError::Fault)?;
                 if self.chunked {

@@ -94,7 +94,7 @@ fn slow_heads_slow_nobody_else_down() {
     }
     let [quiet, beset] = best;
     eprintln!("p99 {quiet:?}, beside {SLOW} slow heads {beset:?}");
-    // The attackers use one of two cores, too: a millisecond is theirs.
-    assert!(beset <= 2 * quiet + Duration::from_millis(1), "{quiet:?} {beset:?}");
+    // The attackers use one of two cores, too, and so may others: a few milliseconds are theirs.
+    assert!(beset <= 2 * quiet + Duration::from_millis(3), "{quiet:?} {beset:?}");
     assert_eq!(edge.stats().responses.successful, ((1 + 2 * ROUNDS) * REQUESTS) as u64);
 }

@@ -27,7 +27,7 @@ use crate::answer::End;
 use crate::buffer::Buffer;
 use crate::client::Client;
 use crate::clock::Timer;
-use crate::codec::{Asked, BodyLength, Fault};
+use crate::codec::{Asked, Fault};
 use crate::connection::{self, Connection};
 use crate::counters::Reason as Why;
 use crate::wire::Io;
@@ -210,12 +210,7 @@ async fn answer_stream(
     });
     connection.worker.buffers.reclaim_text(text);
     let end = match request {
-        Ok(request) => {
-            if request.body != BodyLength::None {
-                connection.worker.buffers.lend(&mut connection.buffer);
-            }
-            connection.answer(Box::new(request)).await
-        }
+        Ok(request) => connection.answer(Box::new(request)).await,
         Err(fault) => connection.refuse(fault.status(), fault.label(), Some(fault)).await,
     };
     connection.worker.buffers.reclaim(&mut connection.buffer);
