@@ -193,3 +193,73 @@ fn an_early_answer_reaches_a_client_that_still_sends() {
     assert!(client.is_closed());
     assert_eq!((server.asked("POST"), server.asked("GET")), (1, 0));
 }
+
+#[test]
+fn connection_takes_away_no_more_than_it_may() {
+    let server = Server::named("ok");
+    let edge = start(config(&[server.address]));
+    let mut client = Client::new(&edge);
+    let options =
+        "Host, Content-Length, Transfer-Encoding, Expect, Via, Date, X-Forwarded-For, X-Request-Id, X-Mine";
+    for (framing, body) in
+        [("Content-Length: 2", "hi"), ("Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\n\r\n")]
+    {
+        client.say(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\nVia: 1.1 cdn\r\nDate: x\r\nX-Mine: 1\r\n\
+             Expect: 100-continue\r\n{framing}\r\n\r\n{body}"
+        ));
+        assert_eq!(client.response(false).unwrap().body, "ok");
+        let head = server.heads().pop().unwrap();
+        let (name, value) = framing.split_once(": ").unwrap();
+        for (name, value) in
+            [(name, value), ("Host", "a"), ("Via", "1.1 cdn"), ("Date", "x"), ("Expect", "100-continue")]
+        {
+            assert_eq!(field(&head, name), Some(value), "{name}: {head}");
+        }
+        assert!(
+            field(&head, "x-forwarded-for").is_some() && field(&head, "x-request-id").is_some(),
+            "{head}"
+        );
+        assert!(field(&head, "x-mine").is_none() && field(&head, "connection").is_none(), "{head}");
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_100_may_be_told_otherwise() {
+    let server = Server::start(|mut peer| {
+        if peer.head().is_some() {
+            peer.say("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
+            // A body that comes all the same would be taken for the next request here.
+            peer.head();
+        }
+    });
+    let edge = start(config(&[server.address]));
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let mut client = Client::new(&edge);
+        client.say(&format!("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n{framing}\r\n\r\n"));
+        let response = client.response(false).unwrap();
+        assert_eq!((response.status, &*response.body), (401, "no"), "{framing}");
+        // The body never came, so whatever comes next may be that: nothing more is read.
+        assert_eq!(field(&response.head, "connection"), Some("close"), "{framing}");
+        client.say("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(client.is_closed());
+    }
+    assert_eq!((server.asked("POST"), server.asked("GET")), (2, 0));
+}
+
+#[test]
+fn an_expectation_without_a_body_or_in_http_1_0_is_none() {
+    let server = Server::named("ok");
+    let edge = start(config(&[server.address]));
+    for request in [
+        "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
+    ] {
+        let mut client = Client::new(&edge);
+        client.say(request);
+        assert_eq!(client.response(false).unwrap().status, 200, "{request:?}");
+        let head = server.heads().pop().unwrap();
+        assert_eq!(field(&head, "expect"), None, "{head}");
+    }
+}

@@ -116,15 +116,25 @@ const CONNECTION_OPTIONS: usize = 32;
 const FIELDS_ON_STACK: usize = 160;
 
 impl Fields {
-    /// Parses the fields of the message that starts at `from` with a line that has been checked. Returns where its
-    /// head ends; `None`: that is not in `buffer` yet.
+    /// Parses the fields of the message that starts at `from` with a line that has been checked, and that has the digit
+    /// of its minor version at `minor`. Returns where its head ends; `None`: that is not in `buffer` yet.
     pub fn parse(
         &mut self,
         buffer: &[u8],
         from: usize,
+        minor: usize,
         most: usize,
         first_line: FirstLine,
     ) -> Result<Option<usize>, Fault> {
+        let copy;
+        let buffer = match buffer.get(minor) {
+            Some(b'0' | b'1') => buffer,
+            // `httparse` knows no later one.
+            _ => {
+                copy = as_http11(buffer, minor);
+                &copy
+            }
+        };
         *self = Self {
             list: std::mem::take(&mut self.list),
             named: std::mem::take(&mut self.named),
@@ -269,6 +279,15 @@ impl Fields {
         field.known == Known::Other
             && self.named.iter().any(|name| name.of(buffer).eq_ignore_ascii_case(field.name.of(buffer)))
     }
+}
+
+/// A later minor version is treated as the highest that is known (RFC 9110 section 2.5).
+fn as_http11(buffer: &[u8], minor: usize) -> Vec<u8> {
+    let mut copy = buffer.to_vec();
+    if let Some(digit) = copy.get_mut(minor) {
+        *digit = b'1';
+    }
+    copy
 }
 
 type Found<'s, 'b> = Option<(usize, &'s [httparse::Header<'b>])>;

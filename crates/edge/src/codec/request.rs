@@ -67,9 +67,12 @@ impl RequestHead {
         if line_bytes > limits.line_bytes + 1 {
             return Err(Fault::LineTooLong);
         }
-        self.parse_line(text, start, start + line_bytes)?;
+        let line_end = start + line_bytes;
+        self.parse_line(text, start, line_end)?;
         let lines_end = memchr::memrchr(b'\n', text).map_or(0, |i| i + 1);
-        match self.fields.parse(&text[..lines_end], start, limits.fields, FirstLine::Request)? {
+        // Before CR LF.
+        let minor = line_end - 2;
+        match self.fields.parse(&text[..lines_end], start, minor, limits.fields, FirstLine::Request)? {
             None if is_full => Err(Fault::HeadTooLong),
             None => Ok(Progress::More),
             Some(end) => {
@@ -118,7 +121,8 @@ impl RequestHead {
             [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
                 if major.is_ascii_digit() && minor.is_ascii_digit() =>
             {
-                return Err(Fault::Version);
+                // A later minor version is treated as the highest that is known (RFC 9110 section 2.5).
+                if *major == b'1' { Version::Http11 } else { return Err(Fault::Version) }
             }
             _ => return Err(Fault::RequestLine),
         };

@@ -13,6 +13,9 @@ pub enum Asked {
     Other,
 }
 
+/// Where the digit of the minor version stands.
+const MINOR_AT: usize = "HTTP/1.".len();
+
 /// A response's head, by ranges of the buffer it was parsed from. Reused from one response to the next.
 #[derive(Debug, Default)]
 pub struct ResponseHead {
@@ -42,7 +45,7 @@ impl ResponseHead {
         };
         self.parse_line(text, line_end)?;
         let lines_end = memchr::memrchr(b'\n', text).map_or(0, |i| i + 1);
-        match self.fields.parse(&text[..lines_end], 0, limits.fields, FirstLine::Status)? {
+        match self.fields.parse(&text[..lines_end], 0, MINOR_AT, limits.fields, FirstLine::Status)? {
             None if is_full => Err(Fault::HeadTooLong),
             None => Ok(Progress::More),
             Some(end) => {
@@ -70,8 +73,8 @@ impl ResponseHead {
         let line = text[..line_end].strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
         let (version, rest) = line.split_at_checked(9).ok_or(Fault::StatusLine)?;
         self.version = match version {
-            b"HTTP/1.1 " => Version::Http11,
             b"HTTP/1.0 " => Version::Http10,
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9', b' '] => Version::Http11,
             _ => return Err(Fault::StatusLine),
         };
         let (code, reason) = rest.split_at_checked(3).ok_or(Fault::StatusLine)?;
