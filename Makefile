@@ -1,7 +1,7 @@
 # The few commands of this repository. `make demo` and `make test` are all a newcomer needs.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench bench-edge drills
+.PHONY: help demo test lint fuzz differences bench bench-edge drills
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,6 +28,11 @@ lint: ## format, clippy with warnings denied, the rules of the house, licences o
 fuzz: ## look for input that breaks the edge's parsers; SECONDS=600 for each, KEEP=1 keeps what reached new code
 	@scripts/need c++
 	scripts/fuzz $(if $(KEEP),--keep) $(or $(SECONDS),600) $(TARGETS)
+
+differences: ## docs/differences.md: hostile messages through the edge, nginx and HAProxy
+	@scripts/need haproxy nginx python3
+	cargo build --bin tiebeam
+	bench/differences.py >target/differences.md && mv target/differences.md docs/differences.md
 
 drills: ## ten times in a row every fault of the demo, one receipt each
 	@scripts/need postgresql python3
