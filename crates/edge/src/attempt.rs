@@ -55,12 +55,14 @@ pub struct Attempt<'c, S> {
     /// Bytes of the answer's heads.
     head_bytes: u64,
     pub first_byte: Option<Instant>,
+    /// A field that binds the client to this server.
+    pub set_cookie: Option<String>,
 }
 
 /// What the head of the final answer said.
 #[derive(Clone, Copy)]
 pub struct Begun {
-    status: u16,
+    pub status: u16,
     /// Not an answer that ends but a tunnel: see [`Attempt::until_closed`].
     pub is_switch: bool,
     server_persists: bool,
@@ -93,6 +95,17 @@ impl<'c, S: Io> Attempt<'c, S> {
             received: 0,
             head_bytes: 0,
             first_byte: None,
+            set_cookie: None,
+        }
+    }
+
+    /// The beginning of the answer was read by somebody else.
+    pub fn has_heard(&mut self, ahead: Buffer) {
+        if !ahead.is_empty() {
+            self.received = ahead.data().len() as u64;
+            self.first_byte = Some(Instant::now());
+            self.connection.worker.buffers.reclaim(&mut self.buffer);
+            self.buffer = ahead;
         }
     }
 
@@ -286,6 +299,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                     date,
                     hsts: self.request.hsts,
                     via: self.request.view.via,
+                    set_cookie: self.set_cookie.as_deref().unwrap_or(""),
                     framing,
                     say_keep_alive: client_persists && !is_modern,
                     say_close: !client_persists,

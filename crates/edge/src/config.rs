@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
-    AccessLog, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Proxies, ProxyVersion, Route,
-    SiteRules,
+    AccessLog, Balancing, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Proxies,
+    ProxyVersion, Route, SiteRules,
 };
 
 use crate::pages::Page;
@@ -35,6 +35,28 @@ pub struct Config {
     /// Those that sites and routes name.
     pub pages: Pages,
     pub pools: BTreeMap<PoolName, PoolConfig>,
+    /// Shared by all edges of the cluster; without it no pool is sticky.
+    pub secret: Option<Secret>,
+}
+
+/// A key that all edges of a cluster share. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Pages of the operator's, by the paths that name them.
@@ -62,6 +84,7 @@ pub struct PoolConfig {
     /// Each connection to a server begins with such a header.
     pub proxy_protocol: Option<ProxyVersion>,
     pub reach: Reach,
+    pub balancing: Balancing,
     /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
     /// until a check or a request says otherwise.
     pub app: bool,
@@ -101,6 +124,21 @@ impl Reach {
 pub struct ServerConfig {
     pub id: ServerId,
     pub address: SocketAddr,
+    /// 1 to 256.
+    pub weight: u32,
+    /// Asked only while none of the others serves.
+    pub is_backup: bool,
+    /// On the edge's own node.
+    pub is_local: bool,
+    /// It ends what it has and gets nothing new.
+    pub drain: bool,
+}
+
+impl ServerConfig {
+    /// One like all others.
+    pub fn new(id: ServerId, address: SocketAddr) -> Self {
+        Self { id, address, weight: 1, is_backup: false, is_local: false, drain: false }
+    }
 }
 
 /// The identity of a server within its pool: `a/web.1` for an app's instance, `10.0.0.9:3000` for a foreign one.

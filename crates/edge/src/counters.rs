@@ -65,6 +65,10 @@ pub enum Reason {
     NoServer,
     /// 503: no server accepted a connection.
     NoConnection,
+    /// 503: all servers were at `in_flight`, and `queue` requests waited already.
+    QueueFull,
+    /// 503: it waited for `queue_time` for a server.
+    QueueTime,
     /// 504: a server was silent for `edge.limits.response_time`.
     ResponseTime,
     /// 502: a server closed before it had answered.
@@ -112,6 +116,8 @@ impl Reason {
             NoFile,
             NoServer,
             NoConnection,
+            QueueFull,
+            QueueTime,
             ResponseTime,
             ServerClosed,
             BadResponse,
@@ -143,6 +149,8 @@ impl Reason {
             Self::NoFile => "no_file",
             Self::NoServer => "no_server",
             Self::NoConnection => "no_connection",
+            Self::QueueFull => "queue_full",
+            Self::QueueTime => "queue_time",
             Self::ResponseTime => "response_time",
             Self::ServerClosed => "server_closed",
             Self::BadResponse => "bad_response",
@@ -230,6 +238,22 @@ impl Counters {
     }
 }
 
+/// Counts a request as being answered by a server while it lives.
+pub struct InFlight<'s>(&'s ServerCounters);
+
+impl<'s> InFlight<'s> {
+    pub fn new(counters: &'s ServerCounters) -> Self {
+        counters.in_flight.add(1);
+        Self(counters)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.sub(1);
+    }
+}
+
 /// Of one worker, for one server.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -237,6 +261,14 @@ pub struct ServerCounters {
     pub in_flight: Count,
     pub requests: Count,
     pub picks: Count,
+    /// Picks for requests that had not been sent anywhere before.
+    pub firsts: Count,
+    /// Attempts that ended with an answer's beginning, or without one through the server's fault.
+    pub tried: Count,
+    /// Of those: without, or 502 to 504.
+    pub failed: Count,
+    /// How long they took for that.
+    pub took_us: Count,
     pub connects: Count,
     pub connect_failures: Count,
     pub timeouts: Count,

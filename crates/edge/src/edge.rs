@@ -1,12 +1,14 @@
 //! The handle of a running edge: starts its threads, publishes to them, reads their numbers, ends them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tiebeam_balance::health::State;
+use tiebeam_topology::PoolName;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 
@@ -18,7 +20,8 @@ use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
 use crate::doors::Doors;
 use crate::error::StartError;
 use crate::files::Forms;
-use crate::servers::{Pool, Registry, Server};
+use crate::registry::Registry;
+use crate::servers::{Pool, Server};
 use crate::snapshot::Snapshot;
 use crate::stats::*;
 use crate::worker::{Phase, Shared, Worker};
@@ -56,7 +59,7 @@ impl Edge {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if listeners.workers == 0 { cores() } else { listeners.workers };
         let writer = Writer::start(log)?;
-        let mut registry = Registry::default();
+        let mut registry = Registry::new(Instant::now());
         let mut has_warned = false;
         let config = within_descriptors(config, &mut has_warned);
         let snapshot = Snapshot::compile(config, &mut registry, workers);
@@ -176,8 +179,20 @@ impl Edge {
                 sum_ms: sum(&|w| w.latency_sum_us.get()) as f64 / 1000.0,
             },
             log_lines_dropped: sum(&|w| w.log_lines_dropped.get()) + self.log_lines_lost.get(),
-            pools: snapshot.pools.iter().map(|pool| (pool.name.clone(), pool_stats(pool))).collect(),
+            pools: self.pools(&snapshot.pools),
         }
+    }
+
+    /// With the servers that are no longer listed but still answer.
+    fn pools(&self, pools: &[Arc<Pool>]) -> BTreeMap<PoolName, PoolStats> {
+        let mut all: BTreeMap<_, _> =
+            pools.iter().map(|pool| (pool.name.clone(), pool_stats(pool))).collect();
+        for server in self.control().registry.leaving() {
+            let left = || ServerStats { state: State::Draining, ..server_stats(server) };
+            let pool = all.entry(server.pool.clone()).or_default();
+            pool.servers.entry(server.id.clone()).or_insert_with(left);
+        }
+        all
     }
 
     /// Stops accepting, closes idle connections, lets running requests finish for at most `within`, then ends. What
@@ -238,15 +253,21 @@ fn set_https_port(shared: &Shared, port: Option<u16>) {
 }
 
 fn pool_stats(pool: &Pool) -> PoolStats {
+    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     PoolStats {
-        out_of_turn: pool.out_of_turn.load(Ordering::Relaxed),
+        out_of_turn: get(&pool.shared.out_of_turn),
+        ejections: get(&pool.shared.ejections),
+        panics: get(&pool.shared.panics),
+        hedges: get(&pool.shared.hedges),
+        over_budget: get(&pool.shared.over_budget),
+        waiting: pool.shared.queue.waiting() as u64,
+        waited: get(&pool.shared.queue.waited),
         servers: pool.servers.iter().map(|server| (server.id.clone(), server_stats(server))).collect(),
     }
 }
 
 fn server_stats(server: &Server) -> ServerStats {
-    let sum =
-        |count: fn(&crate::counters::ServerCounters) -> u64| server.all_counters().iter().map(count).sum();
+    let sum = |count: fn(&crate::counters::ServerCounters) -> u64| server.sum(count);
     ServerStats {
         state: server.state(),
         address: server.address,

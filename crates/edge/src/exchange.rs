@@ -162,6 +162,12 @@ impl Outgoing {
         self.sent > 0 && !self.is_idle()
     }
 
+    /// All of it was written by somebody else.
+    pub fn was_sent(&mut self) {
+        self.written += (self.lead.len() - self.sent) as u64;
+        (self.sent, self.is_flushed) = (self.lead.len(), true);
+    }
+
     /// For another attempt with another server: everything again. Only right if no body was sent, or nothing at all.
     pub fn rewind(&mut self) {
         self.sent = 0;

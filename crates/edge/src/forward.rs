@@ -1,19 +1,23 @@
 //! One request to one server and its answer back; another server only when nothing can have happened twice.
 //!
 //! A connection that cannot be made is tried with the next server. A server that closes before a byte of its answer
-//! is only given up for another one if the method is safe and there is no body, or if not a byte had left. After the
-//! first byte of an answer nothing is tried again.
+//! is only given up for another one if the method is safe and there is no body, or if not a byte had left; and the pool's
+//! budget must allow what servers get twice by that. After the first byte of an answer nothing is tried again.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::answer::{self, Answered, End};
 use crate::attempt::{Attempt, Lost};
-use crate::codec::{BodyDecoder, BodyLength, Fault, Version};
+use crate::buffer::Buffer;
+use crate::choice::Choice;
+use crate::client::Scheme;
+use crate::codec::{BodyDecoder, BodyLength, Fault, Method, Version};
 use crate::connection::{Connection, Request};
-use crate::counters::{Reason, ServerCounters};
+use crate::counters::{InFlight, Reason};
 use crate::exchange::Pump;
-use crate::servers::{Pool, Server};
+use crate::hedge::{Race, Runner};
+use crate::servers::{Place, Pool, Server};
 use crate::upstream::{self, ConnectError};
 use crate::wire::Io;
 use crate::worker::Worker;
@@ -44,6 +48,10 @@ async fn as_it_is<'p, S: Io>(
     let worker = connection.worker.clone();
     let view = request.view.clone();
     let limits = &view.limits;
+    let repeatable = request.method.is_safe() && request.body == BodyLength::None;
+    let mut choice = Choice::new(pool, request, repeatable);
+    let is_hedged = request.method == Method::Get && repeatable && !request.offers_websocket;
+    let hedge = pool.balancing.hedge.filter(|_| is_hedged);
     let head = std::mem::take(&mut request.head);
     let mut up = Pump::new(
         head,
@@ -55,18 +63,26 @@ async fn as_it_is<'p, S: Io>(
         request.body == BodyLength::Chunked && !pool.reach.http2,
         request.body_bytes(),
     );
-    let repeatable = request.method.is_safe() && request.body == BodyLength::None;
     let mut trip = Answered::own(0, None, End::Close);
-    let (mut repeats, mut turn, mut again) = (0, None::<&Server>, None::<&Server>);
+    let (mut repeats, mut turn, mut again) = (0, None::<&Server>, None::<Place<'p>>);
     let (status, reason) = loop {
-        let picked = again.take().or_else(|| {
-            let server = pool.pick()?;
-            server.counters(worker.index).picks.add(1);
-            Some(&**server)
-        });
-        let Some(server) = picked else {
-            break (503, if trip.tries == 0 { Reason::NoServer } else { Reason::NoConnection });
+        let mut place = match again.take() {
+            Some(place) => place,
+            None => match choice.next(worker.random(), Instant::now(), &connection.timer).await {
+                Ok(place) => {
+                    place.server.counters(worker.index).picks.add(1);
+                    place
+                }
+                Err(Some(_)) if worker.clock.is_over() => {
+                    request.head = up.out.into_lead();
+                    return unanswered(&worker, trip, Reason::DrainTime);
+                }
+                Err(Some(reason)) => break (503, reason),
+                Err(None) if trip.tries == 0 => break (503, Reason::NoServer),
+                Err(None) => break (503, Reason::NoConnection),
+            },
         };
+        let server = place.server;
         trip.tries += 1;
         trip.server = Some(server);
         let counters = server.counters(worker.index);
@@ -74,6 +90,7 @@ async fn as_it_is<'p, S: Io>(
             worker.counters.retries.add(1);
         } else {
             turn = Some(server);
+            counters.firsts.add(1);
         }
         let asked = Instant::now();
         let route = server.proxy_protocol.map(|_| connection.client.route_of(request.client));
@@ -96,32 +113,47 @@ async fn as_it_is<'p, S: Io>(
             }
             Err(ConnectError::NoResources) => break (503, Reason::NoResources),
             Err(error) => {
-                counters.connect_failures.add(1);
-                match error {
-                    ConnectError::Refused => server.on_refused(),
-                    _ => server.on_result(false, &pool.policy()),
-                }
+                place.not_connected(&error, worker.index, asked.elapsed());
                 if trip.tries as usize > pool.servers.len() + REPEATS as usize {
                     break (503, Reason::NoConnection);
                 }
                 continue;
             }
         };
-        let in_flight = InFlight::new(counters);
-        let mut attempt = Attempt::new(connection, request, &mut up, stream);
         let asked = Instant::now();
+        let mut runner =
+            Runner { in_flight: InFlight::new(counters), place, stream, ahead: Buffer::default() };
+        if let Some(after) = hedge.filter(|_| trip.tries == 1) {
+            let (head, connect_time) = (up.out.kept(), limits.connect_time);
+            let (timer, response_time) = (&connection.timer, request.response_time());
+            let race = Race { worker: &worker, timer, pool, head, after, connect_time, route, response_time };
+            runner = race.run(runner, &mut choice).await;
+            up.out.was_sent();
+        }
+        let Runner { mut place, stream, in_flight, ahead } = runner;
+        let server = place.server;
+        let counters = server.counters(worker.index);
+        trip.tries += u32::from(trip.server.is_some_and(|first| first.number != server.number));
+        trip.server = Some(server);
+        let set_cookie = choice.set_cookie(place.index(), request.scheme == Scheme::Https);
+        let mut attempt = Attempt::new(connection, request, &mut up, stream);
+        attempt.set_cookie = set_cookie;
+        attempt.has_heard(ahead);
         let lost = match attempt.until_begun().await {
             Ok(begun) => {
-                trip.first_byte = attempt.first_byte.map_or(Duration::ZERO, |at| at - asked);
+                let first_byte = attempt.first_byte.unwrap_or(asked);
+                trip.first_byte = first_byte - asked;
                 counters.requests.add(1);
+                place.answered(worker.index, begun.status, trip.first_byte, first_byte);
                 if turn.is_some_and(|turn| turn.number != server.number) {
-                    pool.out_of_turn.fetch_add(1, Ordering::Relaxed);
+                    pool.shared.out_of_turn.fetch_add(1, Ordering::Relaxed);
                 }
                 match begun.is_switch {
                     true => attempt.until_closed(begun, &mut trip).await,
                     false => attempt.until_ended(begun, server, &mut trip).await,
                 }
                 drop(in_flight);
+                place.ended(worker.index, trip.why == Some(Reason::AnswerCut.label()));
                 request.head = up.out.into_lead();
                 return trip;
             }
@@ -141,24 +173,35 @@ async fn as_it_is<'p, S: Io>(
                 // A connection that was idle may close at any moment: that says nothing about the server.
                 if !is_reused {
                     counters.bad_responses.add(1);
+                    // One that says goodbye in order has failed nobody.
+                    if !is_unprocessed {
+                        place.failed(worker.index, asked.elapsed(), Instant::now());
+                    }
                 }
                 let unsent = up.out.written == 0 || is_unprocessed;
-                if (repeatable || unsent) && !answer_began && repeats < REPEATS {
+                // What no server had received is no repeat; nor is the one of a connection that had gone.
+                if (repeatable || unsent)
+                    && !answer_began
+                    && repeats < REPEATS
+                    && (unsent || is_reused || pool.may_repeat(Instant::now()))
+                {
                     repeats += 1;
                     up.out.rewind();
-                    again = is_reused.then_some(server);
+                    again = is_reused.then_some(place);
                     continue;
                 }
                 break (502, Reason::ServerClosed);
             }
             Lost::Bad(fault) => {
                 counters.bad_responses.add(1);
+                place.failed(worker.index, asked.elapsed(), Instant::now());
                 worker.counters.server_fault(fault);
                 trip.why = Some(fault.label());
                 break (502, Reason::BadResponse);
             }
             Lost::Silent => {
                 counters.timeouts.add(1);
+                place.failed(worker.index, asked.elapsed(), Instant::now());
                 break (504, Reason::ResponseTime);
             }
             Lost::Client(Fault::BodyCut) => {
@@ -205,20 +248,4 @@ fn merge<'p>(own: Answered<'p>, trip: Answered<'p>) -> Answered<'p> {
 
 fn no_keep(end: End) -> End {
     if end == End::Keep { End::Close } else { end }
-}
-
-/// Counts a request as being answered by a server while it lives.
-struct InFlight<'s>(&'s ServerCounters);
-
-impl<'s> InFlight<'s> {
-    fn new(counters: &'s ServerCounters) -> Self {
-        counters.in_flight.add(1);
-        Self(counters)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.sub(1);
-    }
 }

@@ -1,4 +1,4 @@
-//! The HTTP load balancer of a node: client connections in, strict round robin over the servers of a pool, out.
+//! The HTTP load balancer of a node: client connections in, the servers of a pool in turn, out.
 //!
 //! It serves what the last published [`Config`] says and needs nobody else to go on: without a quorum, without the
 //! control side, it keeps serving what it last knew. It never passes a message through as bytes: each is parsed,
@@ -9,6 +9,7 @@ mod addresses;
 mod answer;
 mod attempt;
 mod buffer;
+mod choice;
 mod client;
 mod clock;
 pub mod codec;
@@ -23,10 +24,12 @@ mod doors;
 mod edge;
 mod error;
 mod exchange;
+mod fields;
 mod files;
 mod forward;
 mod h2;
 mod health;
+mod hedge;
 mod listen;
 mod log_file;
 mod pace;
@@ -34,11 +37,14 @@ mod pages;
 #[cfg(test)]
 mod properties;
 mod proxy_protocol;
+mod queue;
+mod registry;
 mod routing;
 mod rules;
 mod servers;
 mod snapshot;
 mod stats;
+mod sticky;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -47,7 +53,7 @@ mod wire;
 mod worker;
 
 pub use config::{
-    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, ServerConfig, ServerId,
+    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, Secret, ServerConfig, ServerId,
     ServerTls, SiteConfig,
 };
 pub use edge::Edge;

@@ -1,19 +1,24 @@
-//! Servers and pools as they live on from one configuration to the next, keyed by identity.
+//! Servers and pools as workers see them, through the snapshot.
 //!
-//! [`Registry`] belongs to the control side. Workers see [`Pool`] and [`Server`] through the snapshot: one atomic load
-//! says whether a server serves; its lock is only taken when a check ends or a connection fails.
+//! A [`Server`] lives on from one configuration to the next, keyed by identity; a [`Pool`] is what one configuration makes
+//! of them. One atomic load says whether a server serves; locks are only taken when a check ends, a request fails or is
+//! repeated.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tiebeam_balance::RoundRobin;
-use tiebeam_balance::health::{Change, Health, Policy, State};
-use tiebeam_topology::{HealthCheck, PoolName, ProxyVersion};
+use tiebeam_balance::health::{Change, Policy, State};
+use tiebeam_balance::outlier::Window;
+use tiebeam_balance::{AsMember, Ask, Balancer, Member, Millis, NotPicked, Picked, RetryBudget};
+use tiebeam_topology::{Balancing, HealthCheck, PoolName, ProxyVersion};
 
-use crate::config::{PoolConfig, Reach, ServerId};
+use crate::config::{Reach, ServerId};
 use crate::counters::ServerCounters;
+use crate::queue::Queue;
+use crate::sticky::Sticky;
+use crate::upstream::ConnectError;
 
 /// One server of one pool at one address.
 pub struct Server {
@@ -25,11 +30,88 @@ pub struct Server {
     /// A small number of its own, never given to another: workers index their idle connections by it.
     pub number: usize,
     /// One for each worker.
-    counters: Arc<[ServerCounters]>,
-    state: AtomicU8,
-    /// How often it stopped serving.
-    falls: AtomicU32,
-    health: Mutex<Health>,
+    pub(crate) counters: Arc<[ServerCounters]>,
+    pub(crate) member: Member,
+    /// What it had done when rates were judged last.
+    pub(crate) judged: Mutex<Window>,
+}
+
+impl AsMember for Server {
+    fn as_member(&self) -> &Member {
+        &self.member
+    }
+}
+
+impl Server {
+    pub fn state(&self) -> State {
+        self.member.state()
+    }
+
+    /// How often it stopped serving: a connection from before the last time may lead to a process that is gone.
+    pub fn falls(&self) -> u32 {
+        self.member.falls()
+    }
+
+    pub fn counters(&self, worker: usize) -> &ServerCounters {
+        &self.counters[worker]
+    }
+
+    pub fn sum(&self, count: fn(&ServerCounters) -> u64) -> u64 {
+        self.counters.iter().map(count).sum()
+    }
+
+    /// A check ended, or a connection for a request was not accepted in time.
+    pub fn on_result(&self, ok: bool, policy: &Policy, now: Millis) {
+        self.tell(self.member.on_probe(ok, policy, now));
+    }
+
+    /// Nobody listens at its address: it is ejected at once, until a check finds it again.
+    pub fn on_refused(&self, now: Millis) {
+        self.tell(self.member.on_refused(now));
+    }
+
+    /// It is to get nothing new, or is wanted again.
+    pub fn drain(&self, is_wanted: bool, now: Millis) {
+        self.tell(self.member.drain(is_wanted, now));
+    }
+
+    fn tell(&self, change: Option<Change>) {
+        if let Some(change) = change {
+            tracing::info!(pool = %self.pool, server = %self.id, address = %self.address, "server {change}");
+        }
+    }
+
+    /// What it did since this was asked last.
+    pub(crate) fn window(&self) -> Window {
+        let now = Window {
+            requests: self.sum(|c| c.tried.get()),
+            failures: self.sum(|c| c.failed.get()),
+            took: Duration::from_micros(self.sum(|c| c.took_us.get())),
+        };
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *judged, now);
+        Window {
+            requests: now.requests.saturating_sub(before.requests),
+            failures: now.failures.saturating_sub(before.failures),
+            took: now.took.saturating_sub(before.took),
+        }
+    }
+}
+
+/// What lives on with a pool's name. All of it is rare, so the workers share it.
+#[derive(Default)]
+pub struct Shared {
+    /// Requests answered by another server than the one whose turn it was.
+    pub out_of_turn: AtomicU64,
+    /// Servers ejected for what clients met.
+    pub ejections: AtomicU64,
+    /// Picks that looked at no states, since too few servers serve.
+    pub panics: AtomicU64,
+    pub hedges: AtomicU64,
+    /// Repeats that the budget had nothing left for.
+    pub over_budget: AtomicU64,
+    pub queue: Queue,
+    budget: Mutex<RetryBudget>,
 }
 
 /// One pool as a configuration lists it.
@@ -38,232 +120,177 @@ pub struct Pool {
     pub servers: Vec<Arc<Server>>,
     pub health: HealthCheck,
     pub reach: Reach,
-    /// Requests answered by another server than the one whose turn it was, of all workers. It is rare, so they share it.
-    pub out_of_turn: Arc<AtomicU64>,
-    ring: Arc<RoundRobin>,
+    pub balancing: Balancing,
+    pub shared: Arc<Shared>,
+    pub sticky: Option<Sticky>,
+    pub(crate) balancer: Balancer,
+    /// When the edge began: its moments count from here.
+    pub(crate) began: Instant,
 }
-
-impl Server {
-    pub fn state(&self) -> State {
-        match self.state.load(Ordering::Relaxed) {
-            SERVING => State::Serving,
-            EJECTED => State::Ejected,
-            _ => State::Probing,
-        }
-    }
-
-    /// How often it stopped serving: a connection from before the last time may lead to a process that is gone.
-    pub fn falls(&self) -> u32 {
-        self.falls.load(Ordering::Relaxed)
-    }
-
-    pub fn counters(&self, worker: usize) -> &ServerCounters {
-        &self.counters[worker]
-    }
-
-    pub fn all_counters(&self) -> &[ServerCounters] {
-        &self.counters
-    }
-
-    /// A check ended, or a connection for a request was not accepted in time.
-    pub fn on_result(&self, ok: bool, policy: &Policy) {
-        self.change(|health| health.on_probe(ok, policy));
-    }
-
-    /// Nobody listens at its address: it is ejected at once, until a check finds it again.
-    pub fn on_refused(&self) {
-        self.change(Health::on_refused);
-    }
-
-    fn change(&self, event: impl FnOnce(&mut Health) -> Option<Change>) {
-        // A panic while it was held cannot have left a `Health` half changed.
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(change) = event(&mut health) {
-            if change.from == State::Serving {
-                self.falls.fetch_add(1, Ordering::Relaxed);
-            }
-            self.state.store(change.to as u8, Ordering::Relaxed);
-            tracing::info!(pool = %self.pool, server = %self.id, address = %self.address, "server {change}");
-        }
-    }
-}
-
-const SERVING: u8 = State::Serving as u8;
-const EJECTED: u8 = State::Ejected as u8;
 
 impl Pool {
-    /// The next server in turn. If none serves, those that are still being probed may be tried: that is better
-    /// than a refusal, and a wrong guess costs one connection attempt.
-    pub fn pick(&self) -> Option<&Arc<Server>> {
-        let at = |wanted: State| self.ring.pick(self.servers.len(), |i| self.servers[i].state() == wanted);
-        at(State::Serving).or_else(|| at(State::Probing)).map(|index| &self.servers[index])
+    pub fn moment(&self, at: Instant) -> Millis {
+        Millis(u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The next server; its place is taken until the answer is dropped. If none serves, those that are still being probed
+    /// may be tried: that is better than a refusal, and a wrong guess costs one connection attempt.
+    ///
+    /// # Errors
+    /// [`NotPicked`].
+    pub fn pick(&self, ask: &Ask<'_>) -> Result<Place<'_>, NotPicked> {
+        let picked = self.balancer.pick(&self.servers, ask)?;
+        if picked.is_panic {
+            self.shared.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Place { pool: self, server: &self.servers[picked.index], picked, has_failed: false })
+    }
+
+    /// Whether a second server could be asked beside those that were tried.
+    pub fn has_other(&self, tried: &[usize]) -> bool {
+        self.balancer.has_other(&self.servers, tried)
+    }
+
+    /// Takes one repeat from the budget.
+    pub fn may_repeat(&self, now: Instant) -> bool {
+        let retries = &self.balancing.retries;
+        let policy = tiebeam_balance::BudgetPolicy {
+            share: tiebeam_balance::Percent::new(retries.budget),
+            floor: retries.floor,
+        };
+        let requests = self.servers.iter().map(|server| server.sum(|c| c.firsts.get())).sum();
+        let mut budget = self.shared.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = budget.spend(&policy, requests, self.moment(now));
+        if !may {
+            self.shared.over_budget.fetch_add(1, Ordering::Relaxed);
+        }
+        may
     }
 
     pub fn policy(&self) -> Policy {
         Policy { rise: self.health.rise, fall: self.health.fall }
     }
+
+    /// Looks at the clock: who was ejected long enough is tried again, and who waits looks again.
+    pub fn tick(&self, now: Instant) {
+        let now = self.moment(now);
+        self.balancer.tick(&self.servers, now, |index, change| self.servers[index].tell(Some(change)));
+        self.shared.queue.look_again();
+    }
+
+    /// Judges the servers by what they did since this was called last.
+    pub fn judge(&self, now: Instant) {
+        let windows: Vec<Window> = self.servers.iter().map(|server| server.window()).collect();
+        self.balancer.judge(&self.servers, &windows, self.moment(now), |index, change| {
+            self.ejected(&self.servers[index], change);
+        });
+    }
+
+    fn ejected(&self, server: &Server, change: Change) {
+        self.shared.ejections.fetch_add(1, Ordering::Relaxed);
+        server.tell(Some(change));
+    }
 }
 
-/// All servers and rings that the published configuration names.
-#[derive(Default)]
-pub struct Registry {
-    servers: HashMap<(PoolName, ServerId), Arc<Server>>,
-    rings: HashMap<PoolName, Ring>,
-    next_number: usize,
+/// A server that was picked for a request, as long as that is under way.
+pub struct Place<'p> {
+    pool: &'p Pool,
+    pub server: &'p Server,
+    picked: Picked,
+    /// It failed the request: an end that is clean makes up for nothing.
+    has_failed: bool,
 }
 
-struct Ring {
-    members: Vec<ServerId>,
-    ring: Arc<RoundRobin>,
-    out_of_turn: Arc<AtomicU64>,
-}
+impl Place<'_> {
+    pub fn index(&self) -> usize {
+        self.picked.index
+    }
 
-impl Registry {
-    /// Takes over what lives on, makes what is new, forgets what is gone.
-    pub fn compile(&mut self, pools: &BTreeMap<PoolName, PoolConfig>, workers: usize) -> Vec<Arc<Pool>> {
-        let mut kept = HashMap::new();
-        let mut compiled = Vec::with_capacity(pools.len());
-        for (name, config) in pools {
-            let servers: Vec<_> = config
-                .servers
-                .iter()
-                .map(|server| self.server(name, &server.id, server.address, config, workers))
-                .collect();
-            kept.extend(servers.iter().map(|s| ((name.clone(), s.id.clone()), s.clone())));
-            let (ring, out_of_turn) = self.ring(name, config.servers.iter().map(|s| s.id.clone()).collect());
-            compiled.push(Arc::new(Pool {
-                name: name.clone(),
-                servers,
-                health: config.health.clone(),
-                reach: config.reach.clone().with_alpn(),
-                out_of_turn,
-                ring,
-            }));
+    /// The server has begun to answer, `took` after it had been asked.
+    pub fn answered(&mut self, worker: usize, status: u16, took: Duration, now: Instant) {
+        // What a gateway says when it got no answer itself. A 500 may be the request's own fault.
+        if matches!(status, 502..=504) {
+            return self.failed(worker, took, now);
         }
-        self.servers = kept;
-        self.rings.retain(|name, _| pools.contains_key(name));
-        compiled
-    }
-
-    fn server(
-        &mut self,
-        pool: &PoolName,
-        id: &ServerId,
-        address: SocketAddr,
-        config: &PoolConfig,
-        workers: usize,
-    ) -> Arc<Server> {
-        let known = self.servers.get(&(pool.clone(), id.clone()));
-        let is_same = |s: &&Arc<Server>| s.address == address && s.proxy_protocol == config.proxy_protocol;
-        if let Some(server) = known.filter(is_same) {
-            return server.clone();
+        self.count(worker, took);
+        if self.pool.balancing.algorithm == tiebeam_topology::Algorithm::TwoChoices {
+            self.server.member.latency().observe(took, self.pool.moment(now));
         }
-        // At another address, or spoken to in another way, another process answers: its health is unknown, its identity's counts go on.
-        let counters = match known {
-            Some(server) => server.counters.clone(),
-            None => (0..workers).map(|_| ServerCounters::default()).collect(),
-        };
-        let initial = if config.app { State::Probing } else { State::Serving };
-        self.next_number += 1;
-        Arc::new(Server {
-            pool: pool.clone(),
-            id: id.clone(),
-            address,
-            proxy_protocol: config.proxy_protocol,
-            number: self.next_number - 1,
-            counters,
-            state: AtomicU8::new(initial as u8),
-            falls: AtomicU32::new(0),
-            health: Mutex::new(Health::new(initial)),
-        })
+        self.end_trial(Some(true), now);
     }
 
-    /// The ring of a pool. If its members changed, whose turn it was keeps the turn, or the next one that is left.
-    fn ring(&mut self, pool: &PoolName, members: Vec<ServerId>) -> (Arc<RoundRobin>, Arc<AtomicU64>) {
-        let (ring, out_of_turn) = match self.rings.get(pool) {
-            Some(old) if old.members == members => return (old.ring.clone(), old.out_of_turn.clone()),
-            Some(old) => (old.moved_to(&members), old.out_of_turn.clone()),
-            None => (Arc::new(RoundRobin::new()), Arc::default()),
-        };
-        let kept = Ring { members, ring: ring.clone(), out_of_turn: out_of_turn.clone() };
-        self.rings.insert(pool.clone(), kept);
-        (ring, out_of_turn)
+    /// Its answer is over, whole or cut short by the server.
+    pub fn ended(&mut self, worker: usize, is_cut: bool) {
+        match (is_cut, self.has_failed) {
+            (true, false) => self.failed(worker, Duration::ZERO, Instant::now()),
+            (false, false) => self.server.member.answered(),
+            _ => {}
+        }
+    }
+
+    /// There is no connection to it.
+    pub fn not_connected(&mut self, error: &ConnectError, worker: usize, took: Duration) {
+        let counters = self.server.counters(worker);
+        counters.connect_failures.add(1);
+        let now = Instant::now();
+        match error {
+            ConnectError::NoResources => {}
+            // Probes find it again as soon as it is there again: a time of ejection would only be longer.
+            ConnectError::Refused => {
+                self.server.on_refused(self.pool.moment(now));
+                self.end_trial(Some(false), now);
+            }
+            ConnectError::Failed => {
+                self.server.on_result(false, &self.pool.policy(), self.pool.moment(now));
+                self.failed(worker, took, now);
+            }
+        }
+    }
+
+    /// Another server was heard, for this one had not spoken after `took`.
+    pub fn was_slow(&self, took: Duration, now: Instant) {
+        self.server.member.latency().observe(took, self.pool.moment(now));
+    }
+
+    /// It gave no answer, or one as good as none.
+    pub fn failed(&mut self, worker: usize, took: Duration, now: Instant) {
+        self.has_failed = true;
+        self.count(worker, took);
+        self.server.counters(worker).failed.add(1);
+        let at = self.pool.moment(now);
+        // A failure may be fast; nobody shall be preferred for that.
+        self.server.member.latency().observe(took.max(FAILED_LATENCY), at);
+        if self.picked.is_trial {
+            return self.end_trial(Some(false), now);
+        }
+        if let Some(change) = self.pool.balancer.failed(&self.pool.servers, self.picked.index, at) {
+            self.pool.ejected(self.server, change);
+        }
+    }
+
+    fn count(&self, worker: usize, took: Duration) {
+        let counters = self.server.counters(worker);
+        counters.tried.add(1);
+        counters.took_us.add(took.as_micros() as u64);
+    }
+
+    fn end_trial(&mut self, ok: Option<bool>, now: Instant) {
+        if std::mem::take(&mut self.picked.is_trial) {
+            let now = self.pool.moment(now);
+            self.server.tell(self.pool.balancer.end_trial(&self.server.member, ok, now));
+        }
     }
 }
 
-impl Ring {
-    fn moved_to(&self, members: &[ServerId]) -> Arc<RoundRobin> {
-        let ring = RoundRobin::new();
-        // Requests that still run under the old list may pick from the old ring; one turn of theirs is this one.
-        let turn = self.ring.pick(self.members.len(), |_| true).unwrap_or(0);
-        let order = self.members.iter().cycle().skip(turn).take(self.members.len());
-        let next = order.into_iter().find_map(|id| members.iter().position(|m| m == id));
-        if let Some(next) = next {
-            let before = (next + members.len() - 1) % members.len();
-            ring.pick(members.len(), |index| index == before);
+/// What a failure counts for at least where latencies are compared.
+const FAILED_LATENCY: Duration = Duration::from_secs(1);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.picked.is_trial {
+            self.end_trial(None, Instant::now());
         }
-        Arc::new(ring)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::ServerConfig;
-
-    fn config(ids: &[&str], port: u16, app: bool) -> BTreeMap<PoolName, PoolConfig> {
-        let servers = ids
-            .iter()
-            .map(|id| ServerConfig { id: ServerId::new(*id), address: ([127, 0, 0, 1], port).into() })
-            .collect();
-        let second = Duration::from_secs(1);
-        let health = HealthCheck { path: None, every: second, timeout: second, fall: 2, rise: 1 };
-        let pool = PoolConfig { servers, health, reach: Reach::default(), app, proxy_protocol: None };
-        BTreeMap::from([("web".parse().unwrap(), pool)])
-    }
-
-    fn picked(pool: &Pool, times: usize) -> Vec<String> {
-        (0..times).map_while(|_| pool.pick()).map(|s| s.id.to_string()).collect()
-    }
-
-    #[test]
-    fn the_turn_survives_a_changed_list() {
-        let mut registry = Registry::default();
-        let first = registry.compile(&config(&["a", "b", "c"], 1, false), 1).remove(0);
-        assert_eq!(picked(&first, 2), ["a", "b"]);
-        let second = registry.compile(&config(&["a", "b", "c"], 1, false), 1).remove(0);
-        assert_eq!(picked(&second, 1), ["c"]);
-        // It is a's turn; a is gone, so b is next, and the new one stands where the list says.
-        let third = registry.compile(&config(&["x", "b", "c"], 1, false), 1).remove(0);
-        assert_eq!(picked(&third, 4), ["b", "c", "x", "b"]);
-    }
-
-    #[test]
-    fn health_belongs_to_identity_and_address() {
-        let mut registry = Registry::default();
-        let pool = registry.compile(&config(&["a", "b"], 1, true), 1).remove(0);
-        let policy = pool.policy();
-        assert_eq!(pool.servers[0].state(), State::Probing);
-        pool.servers[0].on_result(true, &policy);
-        pool.servers[0].counters(0).requests.add(7);
-        let same = registry.compile(&config(&["b", "a"], 1, true), 1).remove(0);
-        assert_eq!(same.servers[1].state(), State::Serving);
-        let moved = registry.compile(&config(&["a"], 2, true), 1).remove(0);
-        assert_eq!(moved.servers[0].state(), State::Probing);
-        assert_eq!(moved.servers[0].counters(0).requests.get(), 7);
-    }
-
-    #[test]
-    fn probing_servers_are_tried_only_if_none_serves() {
-        let mut registry = Registry::default();
-        let pool = registry.compile(&config(&["a", "b"], 1, true), 1).remove(0);
-        assert_eq!(picked(&pool, 2), ["a", "b"]);
-        pool.servers[1].on_result(true, &pool.policy());
-        assert_eq!(picked(&pool, 2), ["b", "b"]);
-        pool.servers[1].on_refused();
-        pool.servers[0].on_refused();
-        assert!(pool.pick().is_none());
+        self.pool.balancer.release(&self.server.member);
+        self.pool.shared.queue.let_one_look();
     }
 }

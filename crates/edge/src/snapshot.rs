@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::sign::CertifiedKey;
 use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Proxies, StatusPattern, Target};
@@ -10,8 +11,9 @@ use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Prox
 use crate::codec::HeadLimits;
 use crate::config::Config;
 use crate::pages::Page;
+use crate::registry::Registry;
 use crate::rules::Rules;
-use crate::servers::{Pool, Registry};
+use crate::servers::Pool;
 
 /// Immutable; a new one replaces it.
 pub struct Snapshot {
@@ -60,7 +62,7 @@ pub enum To {
 
 impl Snapshot {
     pub fn compile(config: Config, registry: &mut Registry, workers: usize) -> Self {
-        let pools = registry.compile(&config.pools, workers);
+        let pools = registry.compile(&config.pools, config.secret.as_ref(), workers, Instant::now());
         let mut snapshot = Self {
             node: config.node,
             head_limits: HeadLimits {

@@ -99,6 +99,18 @@ pub struct Histogram {
 pub struct PoolStats {
     /// Requests answered by another server than the one whose turn it was.
     pub out_of_turn: u64,
+    /// Servers ejected for what clients met.
+    pub ejections: u64,
+    /// Requests sent without a look at states, since fewer than `panic` of the servers served.
+    pub panics: u64,
+    /// Requests sent to a second server because the first was slow.
+    pub hedges: u64,
+    /// Requests that were not sent again because `retries.budget` was spent.
+    pub over_budget: u64,
+    /// Requests that wait for a server now, all being at `in_flight`.
+    pub waiting: u64,
+    /// How many have waited so far.
+    pub waited: u64,
     pub servers: BTreeMap<ServerId, ServerStats>,
 }
 

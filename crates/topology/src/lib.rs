@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, starts a process or reads a clock: [`Cluster::parse`] takes text and gives a
 //! checked [`Cluster`] or all that is wrong with the text. Every other room is given parts of a `Cluster`.
 
+mod balancing;
 mod difference;
 mod file;
 mod model;
@@ -13,6 +14,7 @@ mod route;
 mod schema;
 mod wal;
 
+pub use balancing::{Algorithm, Balancing, Ejection, HashBy, HashByError, PoolServer, Retries};
 pub use difference::{Change, Takes};
 pub use model::*;
 pub use moment::Moment;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::{AppName, ClusterName, HostPattern, NodeName, PoolName, Route, SiteRules, Target};
+use crate::{
+    AppName, Balancing, ClusterName, HostPattern, NodeName, PoolName, PoolServer, Route, SiteRules, Target,
+};
 
 /// A whole `tiebeam.toml`, checked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -228,7 +230,8 @@ pub enum Https {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pool {
     pub members: Members,
-    pub algorithm: Algorithm,
+    #[serde(flatten)]
+    pub balancing: Balancing,
     /// Each connection to a server begins with such a header.
     pub proxy_protocol: Option<ProxyVersion>,
     pub health: HealthCheck,
@@ -261,14 +264,8 @@ pub struct PoolTls {
 pub enum Members {
     /// The instances of an app that exists.
     App(AppName),
-    /// At least one, no two the same, in the order of the file.
-    Servers(Vec<SocketAddr>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    RoundRobin,
+    /// At least one that is no backup, no two at the same address, in the order of the file.
+    Servers(Vec<PoolServer>),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -150,8 +150,8 @@ fn edge(ip: Ipv4Addr, i: u64, servers: &[String]) -> EdgeView {
         p99_ms: Some(4.1 + 0.2 * i as f64),
         pools: vec![PoolView {
             name: "web".into(),
-            out_of_turn_total: 0,
             servers: servers.iter().map(server).collect(),
+            ..PoolView::default()
         }],
     }
 }

@@ -15,7 +15,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::{DatabaseRole, DatabaseView, EdgeView, InstanceView, NodeView, ServerState, SqlView, View};
+use crate::{
+    DatabaseRole, DatabaseView, EdgeView, InstanceView, NodeView, PoolView, ServerState, SqlView, View,
+};
 
 /// The `Content-Type` of what [`metrics`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -162,13 +164,27 @@ impl Scrape {
         let times = times.filter_map(|(q, ms)| Some((with(self.own(), "percentile", q), ms? / 1000.0)));
         let help = "From a request's first byte to its answer's last, of the last seconds";
         out.write(Kind::Gauge, "edge_answer_time", help, Some(Unit::Seconds), times.collect())?;
-        let turns = e.pools.iter().map(|p| (with(self.own(), "pool", &p.name), p.out_of_turn_total as f64));
-        out.counter(
-            "edge_out_of_turn",
-            "Requests that strict round robin had sent elsewhere",
-            turns.collect(),
-        )?;
+        self.pools(e, out)?;
         self.servers(e, out)
+    }
+
+    fn pools(&self, e: &EdgeView, out: &mut Out<'_>) -> fmt::Result {
+        let each = |value: fn(&PoolView) -> u64| -> Samples {
+            e.pools.iter().map(|p| (with(self.own(), "pool", &p.name), value(p) as f64)).collect()
+        };
+        let help = "Requests answered by another server than the one whose turn it was";
+        out.counter("edge_out_of_turn", help, each(|p| p.out_of_turn_total))?;
+        let help = "Requests that wait for a server, all having as many as they may";
+        out.gauge("pool_waiting", help, each(|p| p.waiting))?;
+        out.counter("pool_waited", "Requests that have waited so", each(|p| p.waited_total))?;
+        let help = "Servers taken out for what clients met";
+        out.counter("pool_ejections", help, each(|p| p.ejections_total))?;
+        let help = "Requests sent to a second server, since the first was slow";
+        out.counter("pool_hedges", help, each(|p| p.hedges_total))?;
+        let help = "Requests not sent again, since the budget for that was spent";
+        out.counter("pool_over_budget", help, each(|p| p.over_budget_total))?;
+        let help = "Requests sent whatever the server's state, since too few served";
+        out.counter("pool_panics", help, each(|p| p.panics_total))
     }
 
     fn servers(&self, e: &EdgeView, out: &mut Out<'_>) -> fmt::Result {

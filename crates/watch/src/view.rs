@@ -149,11 +149,23 @@ pub struct EdgeView {
     pub pools: Vec<PoolView>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PoolView {
     pub name: String,
-    /// Requests that went to another server than strict round robin says.
+    /// Requests that went to another server than the one whose turn it was.
     pub out_of_turn_total: u64,
+    /// Requests that wait now because all servers have as many as they may.
+    pub waiting: u64,
+    pub waited_total: u64,
+    /// Servers that were taken out for what clients met.
+    pub ejections_total: u64,
+    /// Requests that were sent to a second server, since the first was slow.
+    pub hedges_total: u64,
+    /// Requests that were not sent again, since the budget for that was spent.
+    pub over_budget_total: u64,
+    /// Requests that were sent whatever the state of the server, since too few served.
+    pub panics_total: u64,
     pub servers: Vec<ServerView>,
 }
 

@@ -182,6 +182,8 @@ pub struct ResponseExtras<'a> {
     pub hsts: bool,
     /// Whether the edge names itself in `Via`.
     pub via: bool,
+    /// A whole field with its end, or nothing.
+    pub set_cookie: &'a str,
     /// How the body is framed for this client.
     pub framing: BodyLength,
     /// The client speaks HTTP/1.0 and must be told that the connection stays.
@@ -229,6 +231,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     if !head.fields.has_date && !head.is_switch() {
         write_field(out, b"Date", extras.date.as_bytes());
     }
+    out.extend_from_slice(extras.set_cookie.as_bytes());
     if extras.hsts {
         out.extend_from_slice(b"Strict-Transport-Security: max-age=31536000\r\n");
     }

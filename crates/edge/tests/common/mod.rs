@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
-use tiebeam_topology::{AccessLog, EdgeLimits, HealthCheck, Http2, Proxies, Route, SiteRules, Target};
+use tiebeam_topology::{
+    AccessLog, Balancing, EdgeLimits, HealthCheck, Http2, Proxies, Route, SiteRules, Target,
+};
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
 pub fn loopback() -> SocketAddr {
@@ -161,13 +163,14 @@ pub fn config(servers: &[SocketAddr]) -> Config {
     let servers = servers
         .iter()
         .enumerate()
-        .map(|(i, address)| ServerConfig { id: ServerId::new(format!("s{i}")), address: *address });
+        .map(|(i, address)| ServerConfig::new(ServerId::new(format!("s{i}")), *address));
     let pool = PoolConfig {
         servers: servers.collect(),
         health: health(),
         reach: Reach::default(),
         app: false,
         proxy_protocol: None,
+        balancing: Balancing::default(),
     };
     let route = Route::new("/", Target::Pool("web".parse().unwrap()));
     let site = SiteConfig {
@@ -187,6 +190,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         pages: Pages::new(),
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),
         pools: BTreeMap::from([("web".parse().unwrap(), pool)]),
+        secret: Some(Secret::new([7; 32])),
     }
 }
 

@@ -114,7 +114,7 @@ mod tests {
         own.nodes.insert(a.clone(), NodeView::silent([127, 0, 0, 1].into(), [Role::Edge].into()));
         seen.count_out_of_turn(&a, &own);
         for count in [2, 5, 1, 1] {
-            let pool = PoolView { name: "web".into(), out_of_turn_total: count, servers: Vec::new() };
+            let pool = PoolView { name: "web".into(), out_of_turn_total: count, ..PoolView::default() };
             let edge = EdgeView { pools: vec![pool], ..EdgeView::default() };
             own.nodes.get_mut(&a).unwrap().edge = Some(edge);
             seen.count_out_of_turn(&a, &own);

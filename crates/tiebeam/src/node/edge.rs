@@ -11,10 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tiebeam_certs::Identity;
 use tiebeam_edge::{
-    Config, Edge, Listeners, LogFile, LogSink, Pages, PoolConfig, ServerConfig, ServerId, SiteConfig,
+    Config, Edge, Listeners, LogFile, LogSink, Pages, PoolConfig, Secret, ServerConfig, ServerId, SiteConfig,
 };
 use tiebeam_ledger::Store;
-use tiebeam_topology::{AccessLog, AppName, Cluster, HostPattern, Http2, Https, Members};
+use tiebeam_topology::{AccessLog, AppName, Cluster, HostPattern, Http2, Https, Members, PoolServer};
 use tiebeam_watch::Level;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use super::apps::{APPS, registered};
 use super::board::Board;
 use super::reach::{self, Reaches};
-use super::{Here, failure, pages};
+use super::{Here, edge_secret, failure, pages};
 use crate::cli::WrongUse;
 
 /// The list of servers is made anew this often, besides on every change.
@@ -36,6 +36,13 @@ pub struct Part {
     edge: Arc<Edge>,
     served: Arc<Mutex<Served>>,
     publisher: JoinHandle<()>,
+}
+
+/// What the ledger says of it.
+#[derive(Clone, PartialEq)]
+struct Known {
+    servers: Servers,
+    secret: Option<Secret>,
 }
 
 /// What of the file is served now.
@@ -95,12 +102,16 @@ impl Part {
         };
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
-        let config = config(here, &served, servers(here, &served).await);
+        let known = Known {
+            servers: servers(here, &served).await,
+            secret: edge_secret::shared(here, &served.cluster).await,
+        };
+        let config = config(here, &served, known.clone());
         let edge = Edge::start(served.listeners(here)?, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
         board.tell(Level::Info, format!("the edge on {} answers", here.name));
         let served = Arc::new(Mutex::new(served));
-        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), served.clone()));
+        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), served.clone(), known));
         Ok(Self { here: here.clone(), edge, served, publisher })
     }
 
@@ -133,10 +144,11 @@ impl Changer {
 
     /// Serves this from now on. Nothing changes if it cannot listen where that says.
     pub async fn change(&self, new: Served) -> anyhow::Result<()> {
+        let secret = edge_secret::shared(&self.here, &new.cluster).await;
         let mut served = self.served.lock().await;
-        let servers = servers(&self.here, &new).await;
+        let known = Known { servers: servers(&self.here, &new).await, secret };
         self.edge
-            .change(new.listeners(&self.here)?, config(&self.here, &new, servers))
+            .change(new.listeners(&self.here)?, config(&self.here, &new, known))
             .map_err(failure::edge)?;
         *served = new;
         Ok(())
@@ -144,17 +156,23 @@ impl Changer {
 }
 
 /// Publishes the servers whenever they change. Without a quorum nothing changes, and the edge goes on.
-async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>) {
+async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>, mut last: Known) {
     let mut changes = here.ledger.watch(APPS);
-    let mut last = BTreeMap::new();
+    let mut is_new = false;
     loop {
+        if last.secret.is_none() {
+            let cluster = served.lock().await.cluster.clone();
+            last.secret = edge_secret::shared(&here, &cluster).await;
+            is_new = last.secret.is_some();
+        }
         {
             // Held until it is published: another file must not be overtaken by this one.
             let served = served.lock().await;
             let servers = servers(&here, &served).await;
-            if servers != last {
-                edge.publish(config(&here, &served, servers.clone()));
-                last = servers;
+            if is_new || servers != last.servers {
+                last.servers = servers;
+                edge.publish(config(&here, &served, last.clone()));
+                is_new = false;
             }
         }
         // A change, a missed change or the time: the list is read whole in each case.
@@ -170,31 +188,39 @@ async fn servers(here: &Here, served: &Served) -> Servers {
     let mut all = BTreeMap::new();
     for pool in served.cluster.pools.values() {
         if let Members::App(app) = &pool.members {
-            let servers = registered(here, app)
-                .await
-                .into_iter()
-                .map(|(id, r)| ServerConfig { id: ServerId::new(id), address: r.address });
+            let servers = registered(here, app).await.into_iter().map(|(id, r)| ServerConfig {
+                is_local: r.node == here.name,
+                ..ServerConfig::new(ServerId::new(id), r.address)
+            });
             all.insert(app.clone(), servers.collect());
         }
     }
     all
 }
 
-fn config(here: &Here, served: &Served, servers: Servers) -> Config {
+fn config(here: &Here, served: &Served, known: Known) -> Config {
     let Served { cluster, certificates, pages, reaches } = served;
+    let Known { servers, secret } = known;
     let file = cluster.edge.as_ref();
+    let own = here.cluster.nodes[&here.name].address;
     let pools = cluster.pools.iter().map(|(name, pool)| {
         let (servers, app) = match &pool.members {
             Members::App(app) => (servers.get(app).cloned().unwrap_or_default(), true),
             Members::Servers(list) => {
-                let one =
-                    |&address: &SocketAddr| ServerConfig { id: ServerId::new(address.to_string()), address };
+                let one = |server: &PoolServer| ServerConfig {
+                    weight: server.weight,
+                    is_backup: server.backup,
+                    is_local: server.address.ip() == own,
+                    drain: server.drain,
+                    ..ServerConfig::new(ServerId::new(server.address.to_string()), server.address)
+                };
                 (list.iter().map(one).collect(), false)
             }
         };
         let reach = reaches.get(name).cloned().unwrap_or_default();
-        let (health, proxy_protocol) = (pool.health.clone(), pool.proxy_protocol);
-        (name.clone(), PoolConfig { servers, health, reach, app, proxy_protocol })
+        let (health, balancing) = (pool.health.clone(), pool.balancing.clone());
+        let proxy_protocol = pool.proxy_protocol;
+        (name.clone(), PoolConfig { servers, health, reach, proxy_protocol, balancing, app })
     });
     let sites = cluster.sites.iter().map(|(host, site)| {
         // A certificate of the cluster's own CA is not known to browsers: plain HTTP stays open beside it.
@@ -219,6 +245,7 @@ fn config(here: &Here, served: &Served, servers: Servers) -> Config {
         sites: sites.collect(),
         pages: pages.clone(),
         pools: pools.collect(),
+        secret,
     }
 }
 

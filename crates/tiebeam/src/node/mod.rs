@@ -9,6 +9,7 @@ mod board;
 mod counts;
 mod database;
 mod edge;
+mod edge_secret;
 mod ending;
 mod failure;
 mod foreign;

@@ -121,6 +121,12 @@ impl Reporter {
         let pools = stats.pools.iter().map(|(name, pool)| PoolView {
             name: name.to_string(),
             out_of_turn_total: pool.out_of_turn,
+            waiting: pool.waiting,
+            waited_total: pool.waited,
+            ejections_total: pool.ejections,
+            hedges_total: pool.hedges,
+            over_budget_total: pool.over_budget,
+            panics_total: pool.panics,
             servers: pool
                 .servers
                 .iter()

@@ -125,7 +125,9 @@ fn fields(edits: &sections::Fields) -> FieldEdits {
 fn pool(pool: &sections::Pool) -> Option<Pool> {
     let members = match (&pool.app, &pool.servers) {
         (Some(app), None) => Members::App(app.value.clone()),
-        (None, Some(servers)) => Members::Servers(servers.value.iter().map(|server| server.value).collect()),
+        (None, Some(servers)) => {
+            Members::Servers(servers.value.iter().map(|server| server.value.server).collect())
+        }
         _ => return None,
     };
     let health = &pool.health;
@@ -140,8 +142,8 @@ fn pool(pool: &sections::Pool) -> Option<Pool> {
         .tls
         .as_ref()
         .map(|tls| PoolTls { ca: tls.ca.clone(), name: tls.name.as_ref().map(|name| name.value.clone()) });
-    let (algorithm, proxy_protocol) = (pool.algorithm, pool.proxy_protocol);
-    Some(Pool { members, algorithm, proxy_protocol, health, protocol: pool.protocol, tls })
+    let (balancing, proxy_protocol) = (pool.balancing.clone(), pool.proxy_protocol);
+    Some(Pool { members, balancing, proxy_protocol, health, protocol: pool.protocol, tls })
 }
 
 fn app(app: sections::App) -> Option<(crate::AppName, App)> {

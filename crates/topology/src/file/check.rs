@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::kind::shown_duration;
 use super::reader::{Located, nearest};
 use super::sections::{App, File, Pool};
-use super::{check_database, check_site, listeners};
+use super::{check_database, check_pool, check_site, listeners};
 use crate::problem::{Findings, quoted};
 use crate::{HostPattern, Role};
 
@@ -26,6 +26,7 @@ pub(crate) fn rules(file: &File, findings: &Findings<'_>) {
     }
     for pool in &file.pools {
         members(pool, file, findings);
+        check_pool::rules(pool, findings);
         health(pool, findings);
         tls(pool, findings);
     }
@@ -224,7 +225,7 @@ fn members(pool: &Pool, file: &File, findings: &Findings<'_>) {
         exists(app, file.apps.iter().map(|known| &known.name), "app", findings);
     }
     if let Some(servers) = &pool.servers {
-        twice(servers.value.iter(), "server", findings);
+        twice(servers.value.iter().map(|server| &server.value.address), "server", findings);
     }
 }
 

@@ -11,8 +11,7 @@ use super::kind::{
 };
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeMode, Forwarded, Http2, NodeName, PoolName,
-    Protocol, ProxyVersion, Reads, Role,
+    AccessLog, AppName, ClusterName, Durability, EdgeMode, Forwarded, Http2, NodeName, PoolName, Reads, Role,
 };
 
 use Need::{Default, Optional, Required};
@@ -33,8 +32,12 @@ macro_rules! section {
     };
 }
 
+mod pools;
 mod sites;
 
+pub(crate) use pools::{
+    EJECTION, HEALTH, POOL, POOL_TLS, RETRIES, SERVER, ejection, health, pool, pool_tls, retries, server,
+};
 pub(crate) use sites::{CERTIFICATE, FIELDS, HttpsWord, ROUTE, SITE, certificate, fields, route, site};
 
 const fn name<T>(wanted: &'static str, example: &'static str) -> Parsed<T> {
@@ -238,82 +241,6 @@ pub(crate) mod limits {
 }
 
 section!(
-    POOL,
-    "[pool.NAME]",
-    "A set of servers that routes send to.",
-    [
-        pool::APP,
-        pool::SERVERS,
-        pool::ALGORITHM,
-        pool::PROXY_PROTOCOL,
-        pool::HEALTH,
-        pool::PROTOCOL,
-        pool::TLS,
-    ]
-);
-pub(crate) mod pool {
-    use super::*;
-    keys! {
-        /// The application whose instances are its servers
-        APP: Parsed<AppName> = "app", Optional("`servers` lists them"), name("the name of an app", "something like \"web\"");
-        /// The addresses and ports of its servers, when others run them
-        SERVERS: ListOf<Socket> = "servers", Optional("`app` names them"), ListOf { item: Socket, min: 1 };
-        /// Which server the next request goes to
-        ALGORITHM: Choices<Algorithm> = "algorithm", Default("'round-robin'"),
-            Choices(&[("round-robin", Algorithm::RoundRobin)]);
-        /// The version of the PROXY protocol by which its servers are told who the client is
-        PROXY_PROTOCOL: Choices<ProxyVersion> = "proxy_protocol", Optional("they are told by fields alone"),
-            Choices(&[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
-        /// What is spoken with its servers; gRPC needs h2, WebSockets need http/1.1
-        PROTOCOL: Choices<Protocol> = "protocol", Default("'http/1.1'"),
-            Choices(&[("http/1.1", Protocol::Http1), ("h2", Protocol::Http2)]);
-        /// Reaches its servers over TLS, and believes no other
-        TLS: Table = "tls", Optional("without TLS"), Table(&POOL_TLS);
-        /// How it is found out whether a server is well
-        HEALTH: Table = "health", Optional("a TCP connection every second"), Table(&super::HEALTH);
-    }
-}
-
-section!(
-    POOL_TLS,
-    "tls = { ca = \"ca.pem\" }",
-    "How the servers of a pool prove who they are.",
-    [pool_tls::CA, pool_tls::NAME]
-);
-pub(crate) mod pool_tls {
-    use super::*;
-    keys! {
-        /// A PEM file with the authorities that may have signed their certificates, as a path from this file
-        CA: Place = "ca", Optional("the authorities of the system"), Place;
-        /// The name in their certificates
-        NAME: Text = "name", Optional("the address that each is reached at"),
-            Text { wanted: "a host name or an address", example: "something like \"api.internal\"", empty: false };
-    }
-}
-
-section!(
-    HEALTH,
-    "health = { path = \"/healthz\" }",
-    "How it is found out whether a server is well.",
-    [health::PATH, health::EVERY, health::TIMEOUT, health::FALL, health::RISE,]
-);
-pub(crate) mod health {
-    use super::*;
-    keys! {
-        /// What is asked for with GET; an answer of 2xx or 3xx is healthy
-        PATH: UrlPath = "path", Optional("a TCP connection is enough"), UrlPath { query: true };
-        /// From one check of a server to the next
-        EVERY: Period = "every", Default("'1s'"), ms(10, HOUR_MS);
-        /// How long an answer may take; at most `every`
-        TIMEOUT: Period = "timeout", Optional("as long as `every`"), ms(1, HOUR_MS);
-        /// Failures in a row until a serving server is ejected
-        FALL: Count = "fall", Default("3"), Count(1..=100);
-        /// Successes in a row until an ejected server serves again
-        RISE: Count = "rise", Default("2"), Count(1..=100);
-    }
-}
-
-section!(
     APP,
     "[app.NAME]",
     "An application that the nodes with the role `app` run.",
@@ -439,7 +366,7 @@ pub(crate) mod console {
 }
 
 /// Every table of the file but the file itself.
-pub(crate) const SECTIONS: [&Section; 16] = [
+pub(crate) const SECTIONS: [&Section; 19] = [
     &CLUSTER,
     &NODE,
     &EDGE,
@@ -450,6 +377,9 @@ pub(crate) const SECTIONS: [&Section; 16] = [
     &FIELDS,
     &POOL,
     &POOL_TLS,
+    &SERVER,
+    &RETRIES,
+    &EJECTION,
     &HEALTH,
     &APP,
     &DATABASE,

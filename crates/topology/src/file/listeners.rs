@@ -178,9 +178,8 @@ fn elsewhere(file: &File, findings: &Findings<'_>) {
 /// A pool whose server is one of the edges would send requests in circles.
 fn loops(file: &File, findings: &Findings<'_>) {
     let ports = [file.edge.http.value, file.https_port()];
-    for server in
-        file.pools.iter().filter_map(|pool| pool.servers.as_ref()).flat_map(|servers| &servers.value)
-    {
+    let servers = file.pools.iter().filter_map(|pool| pool.servers.as_ref());
+    for server in servers.flat_map(|servers| &servers.value).map(|server| &server.value.address) {
         let edge = file.nodes.iter().find(|node| {
             node.roles.value.contains(&Role::Edge)
                 && node.address.as_ref().is_some_and(|address| address.value == server.value.ip())

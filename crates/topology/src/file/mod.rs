@@ -6,6 +6,7 @@
 mod build;
 mod check;
 mod check_database;
+mod check_pool;
 mod check_site;
 mod keys;
 mod kind;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::keys;
-use super::kind::{Count, ListenAt, Named};
-use super::reader::{Key, Located, Reader};
+use super::kind::{Count, ListenAt, Named, WrittenServer};
+use super::reader::{Key, Located, Reader, WordOrTable};
 pub(crate) use super::sections_site::{Fields, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
 use crate::{
-    AccessLog, Algorithm, AppName, ClusterName, Durability, EdgeLimits, EdgeMode, Http2, NodeName, PoolName,
-    Protocol, Proxies, ProxyVersion, Reads, Role,
+    AccessLog, Algorithm, AppName, Balancing, ClusterName, Durability, EdgeLimits, EdgeMode, Ejection,
+    HashBy, Http2, NodeName, PoolName, Protocol, Proxies, ProxyVersion, Reads, Retries, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -76,10 +76,16 @@ pub(crate) struct Pool {
     pub name: Located<PoolName>,
     pub app: Option<Located<AppName>>,
     pub app_written: Option<Place>,
-    pub servers: Option<Located<Vec<Located<SocketAddr>>>>,
+    pub servers: Option<Located<Vec<Located<WrittenServer>>>>,
     pub servers_written: Option<Place>,
-    pub algorithm: Algorithm,
     pub proxy_protocol: Option<ProxyVersion>,
+    pub algorithm: Located<Algorithm>,
+    pub hash_by: Located<HashBy>,
+    /// `queue` or `queue_time`, where one of them stands.
+    pub queue_written: Option<Place>,
+    /// `most` of its ejection, if the ejection is not off.
+    pub ejection_most: Option<Located<Duration>>,
+    pub balancing: Balancing,
     pub health: Health,
     pub protocol: Protocol,
     pub tls: Option<PoolTls>,
@@ -279,6 +285,29 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
 }
 
 fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings<'d>) -> Pool {
+    let (ejection, ejection_most) = ejection(reader, findings).unzip();
+    let retries = reader
+        .inner(&keys::pool::RETRIES)
+        .unwrap_or_else(|| Reader::absent(&keys::RETRIES, reader.header.clone(), findings));
+    let (algorithm, hash_by) = (reader.get(&keys::pool::ALGORITHM), reader.get(&keys::pool::HASH_BY));
+    let balancing = Balancing {
+        algorithm: algorithm.value,
+        hash_by: hash_by.value.clone(),
+        sticky: reader.get(&keys::pool::STICKY).value,
+        same_node: reader.get(&keys::pool::SAME_NODE).value,
+        slow_start: reader.get(&keys::pool::SLOW_START).value,
+        panic: reader.get(&keys::pool::PANIC).value,
+        in_flight: reader.find(&keys::pool::IN_FLIGHT).and_then(|bound| NonZeroU32::new(small(bound.value))),
+        queue: size(reader.get(&keys::pool::QUEUE).value),
+        queue_time: reader.get(&keys::pool::QUEUE_TIME).value,
+        retries: Retries {
+            budget: retries.get(&keys::retries::BUDGET).value,
+            floor: small(retries.get(&keys::retries::FLOOR).value),
+        },
+        hedge: reader.find(&keys::pool::HEDGE).map(|hedge| hedge.value),
+        ejection,
+    };
+    let queue = reader.written(&keys::pool::QUEUE);
     let health = reader
         .inner(&keys::pool::HEALTH)
         .unwrap_or_else(|| Reader::absent(&keys::HEALTH, reader.header.clone(), findings));
@@ -288,13 +317,17 @@ fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings
         app_written: reader.written(&keys::pool::APP),
         servers: reader.find(&keys::pool::SERVERS),
         servers_written: reader.written(&keys::pool::SERVERS),
-        algorithm: reader.get(&keys::pool::ALGORITHM).value,
         proxy_protocol: reader.find(&keys::pool::PROXY_PROTOCOL).map(|version| version.value),
         protocol: reader.get(&keys::pool::PROTOCOL).value,
         tls: reader.inner(&keys::pool::TLS).map(|tls| PoolTls {
             ca: tls.find(&keys::pool_tls::CA).map(|ca| ca.value),
             name: tls.find(&keys::pool_tls::NAME),
         }),
+        algorithm,
+        hash_by,
+        queue_written: queue.or_else(|| reader.written(&keys::pool::QUEUE_TIME)),
+        ejection_most,
+        balancing,
         health: Health {
             path: health.find(&keys::health::PATH).map(|path| path.value),
             every: health.get(&keys::health::EVERY),
@@ -303,6 +336,26 @@ fn pool<'d>(name: Located<PoolName>, reader: &Reader<'d>, findings: &'d Findings
             rise: small(health.get(&keys::health::RISE).value),
         },
     }
+}
+
+/// With the place of `most`; nothing if it is off.
+fn ejection<'d>(reader: &Reader<'d>, findings: &'d Findings<'d>) -> Option<(Ejection, Located<Duration>)> {
+    let table = match reader.word_or_table(&keys::pool::EJECTION) {
+        Some(WordOrTable::Word(_)) => return None,
+        Some(WordOrTable::Table(table)) => table,
+        None => Reader::absent(&keys::EJECTION, reader.header.clone(), findings),
+    };
+    let most = table.get(&keys::ejection::MOST);
+    let ejection = Ejection {
+        errors: small(table.get(&keys::ejection::ERRORS).value),
+        success_rate: table.find(&keys::ejection::SUCCESS_RATE).map(|rate| rate.value),
+        slowness: table.find(&keys::ejection::SLOWNESS).map(|times| small(times.value)),
+        requests: table.get(&keys::ejection::REQUESTS).value,
+        time: table.get(&keys::ejection::TIME).value,
+        most: most.value,
+        share: table.get(&keys::ejection::SHARE).value,
+    };
+    Some((ejection, most))
 }
 
 fn app(name: Located<AppName>, reader: &Reader<'_>) -> App {

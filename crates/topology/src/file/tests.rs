@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    Console, Database, EdgeLimits, Forwarded, HostPattern, Https, Members, NodeName, PROBLEMS_MAX, PoolTls,
-    Protocol, ProxyVersion, Role, SqlListen, Target, schema,
+    Algorithm, Balancing, Console, Database, EdgeLimits, Forwarded, HashBy, HostPattern, Https, Members,
+    NodeName, PROBLEMS_MAX, PoolTls, Protocol, ProxyVersion, Role, SqlListen, Target, schema,
 };
 
 fn parsed(text: &str) -> Cluster {
@@ -269,6 +269,34 @@ fn what_an_edge_says_of_itself_and_what_one_client_may_use() {
     let few = edge("limits = { connections = 1 }\n").limits;
     assert_eq!(few.connections_per_address(), 1);
     assert_eq!(edge("limits = { connections_per_address = 7 }\n").limits.connections_per_address(), 7);
+}
+
+#[test]
+fn a_pool_says_how_it_balances() {
+    let balancing = |more: &str| {
+        let text = format!("{EDGE_ONLY}[pool.web]\nservers = [\"10.0.0.9:3000\"]\n{more}");
+        parsed(&text).pools.into_values().next().unwrap().balancing
+    };
+    assert_eq!(balancing(""), Balancing::default());
+    assert_eq!(balancing("ejection = {}\nretries = {}\n"), Balancing::default());
+    assert_eq!(balancing("ejection = \"off\"\n").ejection, None);
+    for budget in ["\"7%\"", "7"] {
+        assert_eq!(balancing(&format!("retries = {{ budget = {budget} }}\n")).retries.budget, 7);
+    }
+    let all = balancing(
+        "algorithm = \"hash\"\nhash_by = \"header:X-User\"\nin_flight = 3\nqueue = 0\nhedge = \"50ms\"\nejection = { slowness = 3 }\n",
+    );
+    assert_eq!((all.algorithm, all.hash_by), (Algorithm::Hash, HashBy::Header("x-user".into())));
+    assert_eq!((all.in_flight.map(u32::from), all.queue), (Some(3), 0));
+    assert_eq!((all.hedge, all.ejection.unwrap().slowness), (Some(Duration::from_millis(50)), Some(3)));
+    let text = format!(
+        "{EDGE_ONLY}[pool.web]\nalgorithm = \"weighted\"\nservers = [\"10.0.0.9:3000\", {{ address = \"10.0.0.8:3000\", weight = 3, backup = true, drain = true }}]\n"
+    );
+    let Members::Servers(servers) = parsed(&text).pools.into_values().next().unwrap().members else {
+        panic!()
+    };
+    let shown = servers.iter().map(|s| (s.address.port(), s.weight, s.backup, s.drain)).collect::<Vec<_>>();
+    assert_eq!(shown, [(3000, 1, false, false), (3000, 3, true, true)]);
 }
 
 #[test]
@@ -541,7 +569,7 @@ fn every_default_reads() {
     assert!(count > 25, "{count}");
     // Reads each default of every section, nested ones too.
     let full = format!(
-        "{EDGE_ONLY}[node.b]\naddress = \"127.0.0.2\"\nroles = [\"app\", \"database\"]\n[cluster]\n[edge.limits]\n[site.\"a\"]\nhttps = {{ cert = \"a\", key = \"b\" }}\nroutes = [{{ path = \"/\", pool = \"web\" }}]\n[pool.web]\napp = \"web\"\nhealth = {{}}\n[app.web]\ncommand = [\"x\"]\n[database]\n[sql]\n[ledger]\n[console]\n"
+        "{EDGE_ONLY}[node.b]\naddress = \"127.0.0.2\"\nroles = [\"app\", \"database\"]\n[cluster]\n[edge.limits]\n[site.\"a\"]\nhttps = {{ cert = \"a\", key = \"b\" }}\nroutes = [{{ path = \"/\", pool = \"web\" }}]\n[pool.web]\napp = \"web\"\nhealth = {{}}\nretries = {{}}\nejection = {{}}\n[pool.b]\nservers = [{{ address = \"10.0.0.9:3000\" }}]\n[app.web]\ncommand = [\"x\"]\n[database]\n[sql]\n[ledger]\n[console]\n"
     );
     parsed(&full);
 }

@@ -6,6 +6,7 @@ mod list;
 mod network;
 mod number;
 mod redirect;
+mod server;
 mod text;
 
 use serde_json::{Value, json};
@@ -14,8 +15,9 @@ use toml::de::DeValue;
 
 pub(crate) use self::list::{ListOf, Settings};
 pub(crate) use self::network::{Address, Listen, ListenAt, Network, Socket};
-pub(crate) use self::number::{Count, Period, Port, PortOrOff, shown_duration};
+pub(crate) use self::number::{Count, Percent, Period, Port, PortOrOff, shown_duration};
 pub(crate) use self::redirect::{Codes, RedirectTo};
+pub(crate) use self::server::{Server, WrittenServer};
 pub(crate) use self::text::{Parsed, Place, Text, UrlPath};
 use super::reader::{Section, nearest, wrong_type};
 use crate::problem::{Findings, quoted};

@@ -43,6 +43,50 @@ impl Kind for Count {
     }
 }
 
+/// A share of a hundred, as "20%" or as the number alone, within bounds, both included.
+pub(crate) struct Percent(pub RangeInclusive<u8>);
+
+impl Shape for Percent {
+    fn wanted(&self) -> String {
+        format!("a share from {}% to {}%", self.0.start(), self.0.end())
+    }
+    fn example(&self) -> String {
+        "something like \"20%\"".into()
+    }
+    fn schema(&self) -> Value {
+        json!({ "oneOf": [
+            { "type": "string", "pattern": "^[0-9]{1,3}%$" },
+            { "type": "integer", "minimum": self.0.start(), "maximum": self.0.end() },
+        ] })
+    }
+}
+
+impl Kind for Percent {
+    type Value = u8;
+    fn read(&self, what: &str, value: &Spanned<DeValue<'_>>, findings: &Findings<'_>) -> Option<u8> {
+        let (shown, number) = match value.get_ref() {
+            DeValue::Integer(integer) => {
+                (integer.to_string(), u8::from_str_radix(integer.as_str(), integer.radix()).ok())
+            }
+            DeValue::String(text) => {
+                let digits =
+                    text.strip_suffix('%').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+                (format!("\"{text}\""), digits.and_then(|digits| digits.parse().ok()))
+            }
+            _ => {
+                wrong_type(what, self, value, findings);
+                return None;
+            }
+        };
+        let number = number.filter(|number| self.0.contains(number));
+        if number.is_none() {
+            let message = format!("{what} must be {}, not {}", self.wanted(), quoted(&shown));
+            findings.add(value.span(), message, format!("write {}", self.example()));
+        }
+        number
+    }
+}
+
 /// A TCP port, where 0 has no meaning.
 pub(crate) struct Port;
 
