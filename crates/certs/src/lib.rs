@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod identity;
 mod read;
+pub mod tickets;
 
 pub use authority::{AUTHORITY_VALID, Authority, NODE_VALID, SITE_VALID};
 pub use error::Error;

@@ -7,8 +7,12 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::ServerConnection;
 use tiebeam_topology::Proxies;
 
+use crate::client_auth::{ClientAuth, Policy};
 use crate::codec::{self, Fault, RequestHead};
 use crate::proxy_protocol::Route;
 
@@ -43,6 +47,10 @@ struct More {
     route: Route,
     /// The name asked for by SNI.
     name: Option<String>,
+    /// By which the site of that name asked for a certificate.
+    policy: Option<Policy>,
+    /// The certificate that was verified, as a field may hold it (RFC 9440 section 2.1).
+    certificate: Option<String>,
 }
 
 /// For whom a request was made, and how that came to the first proxy that is trusted.
@@ -56,10 +64,42 @@ pub struct Origin<'a> {
 }
 
 impl Client {
-    pub fn new(route: Route, scheme: Scheme, name: Option<&str>) -> Self {
+    pub fn plain(route: Route) -> Self {
+        Self::new(route, Scheme::Http, None, None, None)
+    }
+
+    /// `policy`: by which the client was asked for a certificate. `session` may have one then, and it is verified.
+    pub fn secure(route: Route, session: &ServerConnection, policy: Option<Policy>) -> Self {
+        let certificate = session.peer_certificates().and_then(<[_]>::first).filter(|_| policy.is_some());
+        let certificate = certificate.map(|der| format!(":{}:", BASE64.encode(der)));
+        Self::new(route, Scheme::Https, session.server_name().map(str::to_owned), policy, certificate)
+    }
+
+    fn new(
+        route: Route,
+        scheme: Scheme,
+        name: Option<String>,
+        policy: Option<Policy>,
+        certificate: Option<String>,
+    ) -> Self {
         let address = route.from.ip().to_canonical();
-        let more = More { text: address.to_string(), route, name: name.map(str::to_owned) };
+        let more = More { text: address.to_string(), route, name, policy, certificate };
         Self { address, scheme, more: Rc::new(more) }
+    }
+
+    /// May it ask for a site that asks for these certificates? Over HTTPS only on a connection that was made so; over
+    /// HTTP only if none is required.
+    pub fn satisfies(&self, auth: Option<&ClientAuth>) -> bool {
+        match (auth, self.scheme) {
+            (None, _) => true,
+            (Some(auth), Scheme::Http) => !auth.required,
+            (Some(auth), Scheme::Https) => self.more.policy == Some(auth.policy),
+        }
+    }
+
+    /// What a server is told in `Client-Cert` (RFC 9440).
+    pub fn certificate(&self) -> Option<&str> {
+        self.more.certificate.as_deref()
     }
 
     /// The name asked for by SNI.

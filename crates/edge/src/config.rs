@@ -17,7 +17,9 @@ use tiebeam_topology::{
     ProxyVersion, Route, SiteRules,
 };
 
+use crate::client_auth::ClientAuth;
 use crate::pages::Page;
+use crate::tickets::TicketKeys;
 
 /// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
 /// requests finish under the one they began with.
@@ -29,6 +31,8 @@ pub struct Config {
     pub http2: Http2,
     pub access_log: AccessLog,
     pub proxies: Proxies,
+    /// The same for all edges of a cluster; `None`: this edge makes keys of its own.
+    pub ticket_keys: Option<TicketKeys>,
     /// Whether the edge names itself, as `tiebeam`, in `Via` of what it passes on.
     pub via: bool,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
@@ -67,6 +71,8 @@ pub type Pages = BTreeMap<PathBuf, Page>;
 pub struct SiteConfig {
     /// `None`: the site has no certificate (yet), and is served over plain HTTP only.
     pub tls: Option<Arc<CertifiedKey>>,
+    /// Whose certificates are taken from clients; `None`: none is asked for.
+    pub clients: Option<ClientAuth>,
     /// Requests over plain HTTP are sent to HTTPS, once there is a certificate and an HTTPS listener.
     pub redirect: bool,
     /// Answers over HTTPS carry `Strict-Transport-Security` (RFC 6797).

@@ -191,6 +191,7 @@ impl<S: Io> Connection<S> {
             chain: &origin.chain,
             scheme: origin.scheme.as_str(),
             host: origin.host,
+            certificate: self.client.certificate(),
             form: view.proxies.forwarded,
             request_id: id.as_str(),
             via: view.via,

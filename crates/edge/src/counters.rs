@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::codec::Fault;
+use crate::tls::Failure;
 
 /// A number with one writer: adding is a load and a store, no locked instruction.
 #[derive(Debug, Default)]
@@ -183,7 +184,7 @@ pub struct Counters {
     pub accepted: Count,
     pub paused_at_bound: Count,
     pub paused_without_descriptors: Count,
-    pub tls_handshakes_failed: Count,
+    pub tls_failures: [Count; Failure::ALL.len()],
     pub http2_connections: Count,
     /// Connections of HTTP/2 that ended because of what the client sent.
     pub http2_errors: Count,

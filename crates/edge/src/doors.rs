@@ -8,15 +8,15 @@ use std::net::{SocketAddr, TcpListener};
 
 use tokio::sync::{mpsc, watch};
 
+use crate::client::Scheme;
 use crate::config::{Addresses, Listeners};
 use crate::error::StartError;
 use crate::listen;
-use crate::tls::Tls;
 
 /// A listener of one worker.
 pub struct Listener {
     pub socket: TcpListener,
-    pub tls: Option<Tls>,
+    pub scheme: Scheme,
     /// Its sender is gone: the edge listens here no more.
     pub open: watch::Receiver<()>,
 }
@@ -29,7 +29,6 @@ pub struct Doors {
     http: Option<Door>,
     https: Option<Door>,
     workers: Vec<mpsc::UnboundedSender<Listener>>,
-    tls: Tls,
 }
 
 struct Door {
@@ -53,9 +52,9 @@ enum Change {
 
 impl Doors {
     /// Nothing is open yet.
-    pub fn new(workers: usize, tls: Tls) -> (Self, Vec<Incoming>) {
+    pub fn new(workers: usize) -> (Self, Vec<Incoming>) {
         let (workers, incoming) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        (Self { http: None, https: None, workers, tls }, incoming)
+        (Self { http: None, https: None, workers }, incoming)
     }
 
     /// Binds what `listeners` name and is not open yet.
@@ -88,9 +87,9 @@ impl Doors {
 
     /// Opens what was bound, then closes what it replaces.
     pub fn open(&mut self, bound: Bound) {
-        let Self { http, https, workers, tls } = self;
-        put(http, bound.http, workers, None);
-        put(https, bound.https, workers, Some(tls));
+        let Self { http, https, workers } = self;
+        put(http, bound.http, workers, Scheme::Http);
+        put(https, bound.https, workers, Scheme::Https);
     }
 
     /// With the ports that the kernel chose.
@@ -111,12 +110,7 @@ impl Bound {
     }
 }
 
-fn put(
-    door: &mut Option<Door>,
-    change: Change,
-    workers: &[mpsc::UnboundedSender<Listener>],
-    tls: Option<&Tls>,
-) {
+fn put(door: &mut Option<Door>, change: Change, workers: &[mpsc::UnboundedSender<Listener>], scheme: Scheme) {
     *door = match change {
         Change::Stays => return,
         Change::Closes => None,
@@ -124,7 +118,7 @@ fn put(
             let (sender, open) = watch::channel(());
             for (worker, socket) in workers.iter().zip(sockets) {
                 // A worker that has ended takes no more connections either way.
-                let _ = worker.send(Listener { socket, tls: tls.cloned(), open: open.clone() });
+                let _ = worker.send(Listener { socket, scheme, open: open.clone() });
             }
             Some(Door { asked, bound, _open: sender })
         }

@@ -24,8 +24,10 @@ use crate::registry::Registry;
 use crate::servers::{Pool, Server};
 use crate::snapshot::Snapshot;
 use crate::stats::*;
+use crate::tickets::Tickets;
+use crate::tls::{Failure, Offers};
 use crate::worker::{Phase, Shared, Worker};
-use crate::{descriptors, health, tls};
+use crate::{descriptors, health};
 
 /// A running edge. Dropping it without [`Edge::drain`] ends it at once, running requests included.
 pub struct Edge {
@@ -42,6 +44,8 @@ pub struct Edge {
 struct Control {
     registry: Registry,
     doors: Doors,
+    offers: Offers,
+    tickets: Arc<Tickets>,
     /// `None` once the edge drains: nobody is checked any more.
     pools: Option<watch::Sender<Vec<Arc<Pool>>>>,
     threads: Vec<JoinHandle<()>>,
@@ -62,7 +66,10 @@ impl Edge {
         let mut registry = Registry::new(Instant::now());
         let mut has_warned = false;
         let config = within_descriptors(config, &mut has_warned);
-        let snapshot = Snapshot::compile(config, &mut registry, workers);
+        let tickets = Arc::new(Tickets::new().map_err(StartError::Tls)?);
+        tickets.replace(config.ticket_keys.as_ref());
+        let offers = Offers::new(tickets.clone()).map_err(StartError::Tls)?;
+        let snapshot = Snapshot::compile(config, &mut registry, &offers, workers);
         let (pools, checked) = watch::channel(snapshot.pools.clone());
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -72,9 +79,7 @@ impl Edge {
             https_port: AtomicU16::new(0),
             forms: Forms::default(),
         });
-        let tls =
-            tls::server_config(shared.clone()).map_err(|e| StartError::Thread(std::io::Error::other(e)))?;
-        let (mut doors, incoming) = Doors::new(workers, tls);
+        let (mut doors, incoming) = Doors::new(workers);
         let bound = doors.bind(&listeners)?;
         set_https_port(&shared, bound.https_port(doors.addresses()));
         doors.open(bound);
@@ -92,8 +97,8 @@ impl Edge {
             })?);
         }
         let log_lines_lost = writer.lost();
-        let control =
-            Control { registry, doors, pools: Some(pools), threads, writer: Some(writer), has_warned };
+        let (pools, writer) = (Some(pools), Some(writer));
+        let control = Control { registry, doors, offers, tickets, pools, threads, writer, has_warned };
         Ok(Edge { shared, control: Mutex::new(control), phase, ended, log_lines_lost })
     }
 
@@ -102,7 +107,9 @@ impl Edge {
     pub fn publish(&self, config: Config) {
         let mut control = self.control();
         let config = within_descriptors(config, &mut control.has_warned);
-        let snapshot = Snapshot::compile(config, &mut control.registry, self.shared.counters.len());
+        let Control { registry, offers, tickets, .. } = &mut *control;
+        tickets.replace(config.ticket_keys.as_ref());
+        let snapshot = Snapshot::compile(config, registry, offers, self.shared.counters.len());
         if let Some(pools) = &control.pools {
             pools.send_replace(snapshot.pools.clone());
         }
@@ -147,7 +154,10 @@ impl Edge {
                 accepted: sum(&|w| w.accepted.get()),
                 paused_at_bound: sum(&|w| w.paused_at_bound.get()),
                 paused_without_descriptors: sum(&|w| w.paused_without_descriptors.get()),
-                tls_handshakes_failed: sum(&|w| w.tls_handshakes_failed.get()),
+                tls_handshakes_failed: Failure::ALL
+                    .iter()
+                    .map(|f| sum(&|w| w.tls_failures[*f as usize].get()))
+                    .sum(),
                 http2: sum(&|w| w.http2_connections.get()),
                 http2_errors: sum(&|w| w.http2_errors.get()),
             },
@@ -172,6 +182,10 @@ impl Edge {
             },
             refused,
             server_faults: server_faults.collect(),
+            tls_failures: Failure::ALL
+                .iter()
+                .map(|f| (f.label(), sum(&|w| w.tls_failures[*f as usize].get())))
+                .collect(),
             retries: sum(&|w| w.retries.get()),
             latency: Histogram {
                 bounds_ms: LATENCY_BOUNDS_MS,

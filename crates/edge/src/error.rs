@@ -18,6 +18,8 @@ pub enum StartError {
     Log { path: PathBuf, source: io::Error },
     #[error("cannot start a thread of the edge: {0}. Raise the limit of tasks of the service")]
     Thread(io::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(rustls::Error),
     #[error("the edge has nowhere to listen: set edge.http or edge.https to a port")]
     NoListener,
 }

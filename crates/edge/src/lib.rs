@@ -11,6 +11,7 @@ mod attempt;
 mod buffer;
 mod choice;
 mod client;
+mod client_auth;
 mod clock;
 pub mod codec;
 mod config;
@@ -45,6 +46,7 @@ mod servers;
 mod snapshot;
 mod stats;
 mod sticky;
+mod tickets;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -52,6 +54,7 @@ mod welcome;
 mod wire;
 mod worker;
 
+pub use client_auth::{ClientAuth, ClientAuthError};
 pub use config::{
     Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, Secret, ServerConfig, ServerId,
     ServerTls, SiteConfig,
@@ -60,4 +63,5 @@ pub use edge::Edge;
 pub use error::StartError;
 pub use pages::{PAGE_MAX_BYTES, Page, PageError};
 pub use stats::*;
+pub use tickets::{TicketKey, TicketKeys};
 pub use tiebeam_balance::health::State;

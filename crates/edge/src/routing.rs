@@ -53,9 +53,12 @@ pub fn route(
         return nowhere(Destination::Misdirected);
     }
     let site = view.site_at(index);
-    if scheme == Scheme::Http && site.redirect && site.tls.is_some() && has_https {
+    if scheme == Scheme::Http && site.redirect && site.offer.is_some() && has_https {
         // HTTP/1.0 without a host: there is no name to be sent to.
         return nowhere(if host.is_empty() { Destination::Misdirected } else { Destination::Redirect });
+    }
+    if !client.satisfies(site.clients.as_ref()) {
+        return nowhere(Destination::Misdirected);
     }
     // `OPTIONS *` is about the server: whoever answers for `/` answers it.
     let path = if path == b"*" { b"/" } else { path };

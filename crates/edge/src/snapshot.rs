@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::sign::CertifiedKey;
 use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Proxies, StatusPattern, Target};
 
+use crate::client_auth::ClientAuth;
 use crate::codec::HeadLimits;
 use crate::config::Config;
 use crate::pages::Page;
 use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::servers::Pool;
+use crate::tls::{Offer, Offers};
 
 /// Immutable; a new one replaces it.
 pub struct Snapshot {
@@ -29,10 +30,14 @@ pub struct Snapshot {
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
     any: Option<usize>,
+    /// For names that no site with a certificate has.
+    no_offer: Offer,
 }
 
 pub struct Site {
-    pub tls: Option<Arc<CertifiedKey>>,
+    /// What it offers over HTTPS; `None`: it has no certificate.
+    pub offer: Option<Offer>,
+    pub clients: Option<ClientAuth>,
     pub redirect: bool,
     pub hsts: bool,
     pub maintenance: Option<Page>,
@@ -61,7 +66,7 @@ pub enum To {
 }
 
 impl Snapshot {
-    pub fn compile(config: Config, registry: &mut Registry, workers: usize) -> Self {
+    pub fn compile(config: Config, registry: &mut Registry, offers: &Offers, workers: usize) -> Self {
         let pools = registry.compile(&config.pools, config.secret.as_ref(), workers, Instant::now());
         let mut snapshot = Self {
             node: config.node,
@@ -80,6 +85,7 @@ impl Snapshot {
             exact: HashMap::new(),
             below: HashMap::new(),
             any: None,
+            no_offer: offers.offer(None, None, config.http2),
         };
         for (pattern, site) in config.sites {
             let limits = snapshot.limits.clone();
@@ -100,7 +106,8 @@ impl Snapshot {
             let page = |path: &PathBuf| config.pages.get(path).cloned();
             let errors = site.rules.errors.iter();
             let site = Site {
-                tls: site.tls,
+                offer: site.tls.map(|key| offers.offer(Some(key), site.clients.as_ref(), snapshot.http2)),
+                clients: site.clients,
                 redirect: site.redirect,
                 hsts: site.hsts,
                 maintenance: site
@@ -140,16 +147,15 @@ impl Snapshot {
         &self.sites[index]
     }
 
-    /// The certificate for a name asked for by SNI; without one, or with a name of no site, that of the site for
-    /// all; clients that name nothing get the first there is.
-    pub fn certificate(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        match name {
-            Some(name) => self.site(name.as_bytes()).and_then(|i| self.sites[i].tls.clone()),
-            None => {
-                let any = self.any.and_then(|i| self.sites[i].tls.clone());
-                any.or_else(|| self.sites.iter().find_map(|s| s.tls.clone()))
-            }
-        }
+    /// For a name asked for by SNI; without a site of that name, that of the site for all; clients that name nothing get
+    /// the first there is.
+    pub fn offer(&self, name: Option<&str>) -> Offer {
+        let of = |index: usize| self.sites[index].offer.as_ref();
+        let found = match name {
+            Some(name) => self.site(name.as_bytes()).and_then(of),
+            None => self.any.and_then(of).or_else(|| self.sites.iter().find_map(|s| s.offer.as_ref())),
+        };
+        found.unwrap_or(&self.no_offer).clone()
     }
 }
 

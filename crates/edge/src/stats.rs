@@ -29,6 +29,8 @@ pub struct Stats {
     pub refused: BTreeMap<&'static str, u64>,
     /// The rules of the protocol that servers broke, by the same names. Each such answer is a `bad_response` above, too.
     pub server_faults: BTreeMap<&'static str, u64>,
+    /// TLS handshakes that failed, by why.
+    pub tls_failures: BTreeMap<&'static str, u64>,
     /// Attempts after the first, whatever the reason.
     pub retries: u64,
     /// From a request's whole head to the last byte of its answer, or to the opening of a tunnel; of `requests`, without what was refused in the parser.

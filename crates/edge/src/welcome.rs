@@ -15,7 +15,7 @@ use crate::connection;
 use crate::counters::Reason;
 use crate::h2::{self, prior};
 use crate::proxy_protocol::{self, Announced, Route};
-use crate::tls::{self, Tls};
+use crate::tls::{self, Failure};
 use crate::wire::{Io, Wire};
 use crate::worker::{Open, Worker};
 
@@ -23,13 +23,7 @@ use crate::worker::{Open, Worker};
 const HEADER_PIECE_BYTES: usize = 256;
 
 /// Serves a connection that came to `local`, on a task of its own.
-pub fn welcome(
-    worker: &Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-    tls: Option<Tls>,
-) {
+pub fn welcome(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, local: SocketAddr, scheme: Scheme) {
     let proxies = &worker.view().proxies;
     let mut open = Open::new(worker.clone());
     let is_proxy = proxies.trusts(peer.ip().to_canonical());
@@ -47,17 +41,17 @@ pub fn welcome(
     let route = Route { from: peer, to: local };
     let stream = Wire::new(stream);
     // Two tasks of their own, because an idle one holds the size of the larger.
-    match (tls, proxies.protocol) {
-        (None, false) => {
-            let client = Client::new(route, Scheme::Http, None);
+    match (scheme, proxies.protocol) {
+        (Scheme::Http, false) => {
+            let client = Client::plain(route);
             drop(tokio::task::spawn_local(plain(stream, client, open)));
         }
-        (Some(tls), false) => drop(tokio::task::spawn_local(secure(stream, route, open, tls))),
-        (tls, true) => drop(tokio::task::spawn_local(async move {
+        (Scheme::Https, false) => drop(tokio::task::spawn_local(secure(stream, route, open))),
+        (scheme, true) => drop(tokio::task::spawn_local(async move {
             let Some((stream, route)) = Box::pin(announced(stream, route, &mut open)).await else { return };
-            match tls {
-                None => Box::pin(plain(stream, Client::new(route, Scheme::Http, None), open)).await,
-                Some(tls) => Box::pin(secure(stream, route, open, tls)).await,
+            match scheme {
+                Scheme::Http => Box::pin(plain(stream, Client::plain(route), open)).await,
+                Scheme::Https => Box::pin(secure(stream, route, open)).await,
             }
         })),
     }
@@ -78,24 +72,24 @@ async fn plain(stream: Wire, client: Client, open: Open) {
     drop(open);
 }
 
-async fn secure(stream: Wire, route: Route, open: Open, tls: Tls) {
+async fn secure(stream: Wire, route: Route, open: Open) {
     let worker = open.worker.clone();
     let timer = worker.clock.timer();
     let header_time = worker.view().limits.header_time;
-    let tls = tls.acceptor(worker.view().http2);
-    let handshake = Box::pin(timer.within(header_time, tls.accept(stream))).await;
+    let accept = tls::accept(stream, || worker.shared.snapshot.load_full());
+    let handshake = Box::pin(timer.within(header_time, accept)).await.unwrap_or(Err(Failure::HeaderTime));
     drop(timer);
     match handshake {
-        Ok(Ok(stream)) => {
+        Ok((stream, policy)) => {
             let session = stream.get_ref().1;
-            let client = Client::new(route, Scheme::Https, session.server_name());
+            let client = Client::secure(route, session, policy);
             if session.alpn_protocol() == Some(tls::HTTP2) {
                 h2::serve(worker, stream, client).await;
             } else {
                 connection::serve(worker, stream, client, Buffer::default()).await;
             }
         }
-        _ => worker.counters.tls_handshakes_failed.add(1),
+        Err(failure) => worker.counters.tls_failures[failure as usize].add(1),
     }
     drop(open);
 }

@@ -227,7 +227,7 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: Listener, mut phase: watch::Receiver<Phase>) {
-        let Listener { socket, tls, mut open } = listener;
+        let Listener { socket, scheme, mut open } = listener;
         let socket = match TcpListener::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => return tracing::error!(%error, "a listener could not be registered with epoll"),
@@ -246,7 +246,7 @@ impl Worker {
             match accepted {
                 Ok((stream, peer)) => {
                     pause = DESCRIPTOR_PAUSE;
-                    welcome(&self, stream, peer, local, tls.clone());
+                    welcome(&self, stream, peer, local, scheme);
                     self.wait_at_bound().await;
                 }
                 Err(error) => {
@@ -263,7 +263,7 @@ impl Worker {
         }
         // What the kernel has accepted by now would be reset by closing: it is served, with `Connection: close`.
         while let Some(Ok((stream, peer))) = at_once(socket.accept()).await {
-            welcome(&self, stream, peer, local, tls.clone());
+            welcome(&self, stream, peer, local, scheme);
         }
     }
 

@@ -224,7 +224,18 @@ pub enum Https {
         key: PathBuf,
         redirect: bool,
         hsts: bool,
+        /// `None`: clients are not asked for a certificate.
+        clients: Option<ClientAuthority>,
     },
+}
+
+/// Whose certificates a site takes from its clients.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClientAuthority {
+    /// A PEM file with the certificates of the authorities.
+    pub file: PathBuf,
+    /// Without one no client gets in.
+    pub required: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -396,9 +407,11 @@ impl Cluster {
     /// Puts `folder`, that of the configuration file, before every relative path that the file names.
     pub fn rooted(&mut self, folder: &Path) {
         for site in self.sites.values_mut() {
-            if let Https::Files { cert, key, .. } = &mut site.https {
-                *cert = folder.join(&cert);
-                *key = folder.join(&key);
+            if let Https::Files { cert, key, clients, .. } = &mut site.https {
+                let clients = clients.as_mut().map(|clients| &mut clients.file);
+                for file in [cert, key].into_iter().chain(clients) {
+                    *file = folder.join(&file);
+                }
             }
             for route in &mut site.routes {
                 if let Target::Files(directory) = &mut route.to {

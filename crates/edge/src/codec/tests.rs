@@ -26,6 +26,7 @@ fn read(parts: &[&[u8]]) -> Result<(String, Vec<u8>), Fault> {
                     chain: "192.0.2.1",
                     scheme: "http",
                     host: None,
+                    certificate: None,
                     form: Default::default(),
                     request_id: ID,
                     via: true,

@@ -22,6 +22,8 @@ pub struct Forwarding<'a> {
     pub scheme: &'a str,
     /// The host that the client asked for, if not the request's own.
     pub host: Option<&'a [u8]>,
+    /// The client's certificate, if it has one, as RFC 9440 writes it.
+    pub certificate: Option<&'a str>,
     /// By which fields a server is told so.
     pub form: Forwarded,
     /// 32 hexadecimal digits, neither half all zeros.
@@ -119,6 +121,9 @@ fn write_origin(out: &mut Vec<u8>, from: &Forwarding<'_>, host: &[u8]) {
     }
     if from.form != Forwarded::XForwarded {
         write_forwarded(out, from.chain, from.scheme, host);
+    }
+    if let Some(certificate) = from.certificate {
+        write_field(out, b"Client-Cert", certificate.as_bytes());
     }
 }
 

@@ -11,6 +11,7 @@ const FROM: Forwarding<'static> = Forwarding {
     chain: "192.0.2.1, 10.0.0.1",
     scheme: "http",
     host: None,
+    certificate: None,
     form: Forwarded::Both,
     request_id: "0123456789abcdef0123456789abcdef",
     via: true,

@@ -175,6 +175,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
     let route = Route::new("/", Target::Pool("web".parse().unwrap()));
     let site = SiteConfig {
         tls: None,
+        clients: None,
         redirect: false,
         hsts: false,
         routes: vec![route],
@@ -186,6 +187,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         http2: Http2::On,
         access_log: AccessLog::Json,
         proxies: Proxies::default(),
+        ticket_keys: None,
         via: true,
         pages: Pages::new(),
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),

@@ -22,6 +22,29 @@ pub fn certificate(name: &str) -> (CertificateDer<'static>, Arc<CertifiedKey>) {
     (der.clone(), Arc::new(CertifiedKey::new(vec![der], key)))
 }
 
+pub fn builder(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
+}
+
+/// A connection to `at` that asks for the name `sni`; what the handshake says is known with the first bytes.
+pub fn connect(at: SocketAddr, config: &Arc<rustls::ClientConfig>, sni: &str) -> Stream {
+    let name = ServerName::try_from(sni.to_owned()).unwrap();
+    let stream = TcpStream::connect(at).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), stream)
+}
+
+/// Everything that one request on it is answered with; an error if the handshake or the connection fails.
+pub fn ask(stream: &mut Stream, host: &str) -> io::Result<String> {
+    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 pub struct Https {
     pub edge: Edge,
     roots: Arc<rustls::ClientConfig>,
@@ -47,6 +70,7 @@ impl Https {
             roots.add(der).unwrap();
             let site = SiteConfig {
                 tls: Some(key),
+                clients: None,
                 redirect: hsts,
                 hsts,
                 routes: routes.clone(),
@@ -56,10 +80,7 @@ impl Https {
         }
         let listeners = Listeners { http: Some(loopback()), https: Some(loopback()), workers: 2 };
         let edge = Edge::start(listeners, config, LogSink::Off).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
+        let roots = builder(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self { edge, roots: Arc::new(roots), _server: None }

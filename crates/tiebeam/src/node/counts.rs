@@ -38,8 +38,8 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
         let help = "WebSockets that are open";
         own.push(Extra::gauge("edge_tunnels", help, s.tunnels.open));
         own.push(Extra::counter("edge_tunnels_opened", "WebSockets that were opened", s.tunnels.opened));
-        let help = "Handshakes that failed";
-        own.push(Extra::counter("edge_tls_handshakes_failed", help, s.connections.tls_handshakes_failed));
+        let help = "TLS handshakes that failed, by why";
+        own.push(Extra::counters("edge_tls_handshakes_failed", help, "why", s.tls_failures));
         let help = "Connections of HTTP/2, and those that ended because of what the client sent";
         let http2 = [("connections", s.connections.http2), ("errors", s.connections.http2_errors)];
         own.push(Extra::counters("edge_http2", help, "what", http2));

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
 use tiebeam_certs::Identity;
 use tiebeam_edge::{
     Config, Edge, Listeners, LogFile, LogSink, Pages, PoolConfig, Secret, ServerConfig, ServerId, SiteConfig,
+    TicketKeys,
 };
 use tiebeam_ledger::Store;
 use tiebeam_topology::{AccessLog, AppName, Cluster, HostPattern, Http2, Https, Members, PoolServer};
@@ -21,7 +19,9 @@ use tokio::task::JoinHandle;
 
 use super::apps::{APPS, registered};
 use super::board::Board;
+use super::certificates::{self, Certificates, SiteTls};
 use super::reach::{self, Reaches};
+use super::tickets::Tickets;
 use super::{Here, edge_secret, failure, pages};
 use crate::cli::WrongUse;
 
@@ -35,6 +35,7 @@ pub struct Part {
     here: Arc<Here>,
     edge: Arc<Edge>,
     served: Arc<Mutex<Served>>,
+    tickets: Arc<Mutex<Tickets>>,
     publisher: JoinHandle<()>,
 }
 
@@ -43,6 +44,7 @@ pub struct Part {
 struct Known {
     servers: Servers,
     secret: Option<Secret>,
+    ticket_keys: Option<TicketKeys>,
 }
 
 /// What of the file is served now.
@@ -54,9 +56,6 @@ pub struct Served {
     reaches: Reaches,
 }
 
-/// The certificates of sites, as they were last loaded.
-type Certificates = BTreeMap<HostPattern, Arc<CertifiedKey>>;
-
 type Servers = BTreeMap<AppName, Vec<ServerConfig>>;
 
 impl Served {
@@ -66,14 +65,17 @@ impl Served {
     /// A certificate or another file that cannot be used, by the name of its site and file.
     pub fn load(cluster: Arc<Cluster>, site: Option<&Identity>) -> anyhow::Result<Self> {
         let reaches = reach::of(&cluster).map_err(|e| WrongUse(format!("{e:#}")))?;
-        let (certificates, pages) = (certificates(&cluster, site)?, pages::load(&cluster)?);
+        let internal = site.map(Identity::certified_key);
+        let certificates =
+            certificates::load(&cluster, internal.as_ref()).map_err(|e| WrongUse(format!("{e:#}")))?;
+        let pages = pages::load(&cluster)?;
         Ok(Self { cluster, certificates, pages, reaches })
     }
 
     /// The sites whose certificate is another one in `new`.
     pub fn renewed<'a>(&'a self, new: &'a Served) -> impl Iterator<Item = &'a HostPattern> {
-        let is_other = |host: &HostPattern, now: &CertifiedKey| {
-            self.certificates.get(host).is_some_and(|before| before.cert != now.cert)
+        let is_other = |host: &HostPattern, now: &SiteTls| {
+            self.certificates.get(host).is_some_and(|before| before.is_other(now))
         };
         new.certificates.iter().filter(move |(host, now)| is_other(host, now)).map(|(host, _)| host)
     }
@@ -102,17 +104,20 @@ impl Part {
         };
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
+        let tickets = Arc::new(Mutex::new(Tickets::default()));
         let known = Known {
             servers: servers(here, &served).await,
             secret: edge_secret::shared(here, &served.cluster).await,
+            ticket_keys: ticket_keys(here, &served, &tickets).await,
         };
         let config = config(here, &served, known.clone());
         let edge = Edge::start(served.listeners(here)?, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
         board.tell(Level::Info, format!("the edge on {} answers", here.name));
         let served = Arc::new(Mutex::new(served));
-        let publisher = tokio::spawn(publish(here.clone(), edge.clone(), served.clone(), known));
-        Ok(Self { here: here.clone(), edge, served, publisher })
+        let publisher =
+            tokio::spawn(publish(here.clone(), edge.clone(), served.clone(), tickets.clone(), known));
+        Ok(Self { here: here.clone(), edge, served, tickets, publisher })
     }
 
     pub fn handle(&self) -> Arc<Edge> {
@@ -121,7 +126,12 @@ impl Part {
 
     /// For whoever changes what is served while this runs.
     pub fn changer(&self) -> Changer {
-        Changer { here: self.here.clone(), edge: self.edge.clone(), served: self.served.clone() }
+        Changer {
+            here: self.here.clone(),
+            edge: self.edge.clone(),
+            served: self.served.clone(),
+            tickets: self.tickets.clone(),
+        }
     }
 
     pub async fn stop(self, time: Duration) {
@@ -135,6 +145,7 @@ pub struct Changer {
     here: Arc<Here>,
     edge: Arc<Edge>,
     served: Arc<Mutex<Served>>,
+    tickets: Arc<Mutex<Tickets>>,
 }
 
 impl Changer {
@@ -146,7 +157,8 @@ impl Changer {
     pub async fn change(&self, new: Served) -> anyhow::Result<()> {
         let secret = edge_secret::shared(&self.here, &new.cluster).await;
         let mut served = self.served.lock().await;
-        let known = Known { servers: servers(&self.here, &new).await, secret };
+        let ticket_keys = ticket_keys(&self.here, &new, &self.tickets).await;
+        let known = Known { servers: servers(&self.here, &new).await, secret, ticket_keys };
         self.edge
             .change(new.listeners(&self.here)?, config(&self.here, &new, known))
             .map_err(failure::edge)?;
@@ -155,8 +167,15 @@ impl Changer {
     }
 }
 
-/// Publishes the servers whenever they change. Without a quorum nothing changes, and the edge goes on.
-async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>, mut last: Known) {
+/// Publishes the servers, and the keys of session tickets, whenever they change. Without a quorum the servers do not, and
+/// the edge goes on.
+async fn publish(
+    here: Arc<Here>,
+    edge: Arc<Edge>,
+    served: Arc<Mutex<Served>>,
+    tickets: Arc<Mutex<Tickets>>,
+    mut last: Known,
+) {
     let mut changes = here.ledger.watch(APPS);
     let mut is_new = false;
     loop {
@@ -168,9 +187,13 @@ async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>, m
         {
             // Held until it is published: another file must not be overtaken by this one.
             let served = served.lock().await;
-            let servers = servers(&here, &served).await;
-            if is_new || servers != last.servers {
-                last.servers = servers;
+            let now = Known {
+                servers: servers(&here, &served).await,
+                secret: last.secret.clone(),
+                ticket_keys: ticket_keys(&here, &served, &tickets).await,
+            };
+            if is_new || now != last {
+                last = now;
                 edge.publish(config(&here, &served, last.clone()));
                 is_new = false;
             }
@@ -181,6 +204,14 @@ async fn publish(here: Arc<Here>, edge: Arc<Edge>, served: Arc<Mutex<Served>>, m
             return;
         }
     }
+}
+
+/// Those of now, if there is a site for them.
+async fn ticket_keys(here: &Here, served: &Served, tickets: &Mutex<Tickets>) -> Option<TicketKeys> {
+    if served.certificates.is_empty() {
+        return None;
+    }
+    tickets.lock().await.keys(here.ledger.as_ref()).await
 }
 
 /// The servers of each app that a pool uses, in the order of their identities.
@@ -200,7 +231,7 @@ async fn servers(here: &Here, served: &Served) -> Servers {
 
 fn config(here: &Here, served: &Served, known: Known) -> Config {
     let Served { cluster, certificates, pages, reaches } = served;
-    let Known { servers, secret } = known;
+    let Known { servers, secret, ticket_keys } = known;
     let file = cluster.edge.as_ref();
     let own = here.cluster.nodes[&here.name].address;
     let pools = cluster.pools.iter().map(|(name, pool)| {
@@ -229,10 +260,18 @@ fn config(here: &Here, served: &Served, known: Known) -> Config {
             Https::Acme => (true, true),
             Https::Internal | Https::Off => (false, false),
         };
-        let tls = certificates.get(host).cloned();
+        let tls = certificates.get(host);
+        let (tls, clients) = (tls.map(|tls| tls.key.clone()), tls.and_then(|tls| tls.clients.clone()));
         (
             host.clone(),
-            SiteConfig { tls, redirect, hsts, routes: site.routes.clone(), rules: site.rules.clone() },
+            SiteConfig {
+                tls,
+                clients,
+                redirect,
+                hsts,
+                routes: site.routes.clone(),
+                rules: site.rules.clone(),
+            },
         )
     });
     Config {
@@ -241,44 +280,11 @@ fn config(here: &Here, served: &Served, known: Known) -> Config {
         http2: file.map_or(Http2::On, |f| f.http2),
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
         proxies: file.map(|f| f.proxies.clone()).unwrap_or_default(),
+        ticket_keys,
         via: file.is_none_or(|f| f.via),
         sites: sites.collect(),
         pages: pages.clone(),
         pools: pools.collect(),
         secret,
     }
-}
-
-fn certificates(cluster: &Cluster, internal: Option<&Identity>) -> anyhow::Result<Certificates> {
-    let mut all = Certificates::new();
-    for (host, site) in &cluster.sites {
-        match &site.https {
-            // Without it, that was told when it was refused.
-            Https::Internal => {
-                all.extend(internal.map(|site| (host.clone(), site.certified_key())));
-            }
-            Https::Files { cert, key, .. } => {
-                let made = certified(cert, key)
-                    .map_err(|e| WrongUse(format!("the certificate of site {host}: {e:#}")))?;
-                all.insert(host.clone(), Arc::new(made));
-            }
-            Https::Acme => tracing::warn!(
-                %host,
-                "certificates by ACME are not there yet: the site answers over plain HTTP; use https = \"internal\" or files"
-            ),
-            Https::Off => {}
-        }
-    }
-    Ok(all)
-}
-
-fn certified(cert: &std::path::Path, key_file: &std::path::Path) -> anyhow::Result<CertifiedKey> {
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect)
-        .with_context(|| format!("{} cannot be read", cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
-        .with_context(|| format!("{} cannot be read", key_file.display()))?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let pair = || format!("{} and {} cannot be used together", cert.display(), key_file.display());
-    CertifiedKey::from_der(chain, key, &provider).with_context(pair)
 }

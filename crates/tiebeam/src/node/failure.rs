@@ -37,7 +37,7 @@ pub fn edge(error: StartError) -> anyhow::Error {
         StartError::Log { source, .. } => io_mends(source),
         StartError::Thread(_) => true,
         // An address, a port: nobody but a person mends that.
-        StartError::Bind { .. } | StartError::NoListener => false,
+        StartError::Bind { .. } | StartError::NoListener | StartError::Tls(_) => false,
     };
     told(error.to_string(), mends)
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod apps;
 mod board;
+mod certificates;
 mod counts;
 mod database;
 mod edge;
@@ -21,6 +22,7 @@ mod reach;
 mod reload;
 mod report;
 mod router;
+mod tickets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -9,8 +9,8 @@ use super::notes;
 use super::sections::{self, File, SiteHttps};
 use crate::problem::Findings;
 use crate::{
-    App, Cluster, Console, Database, Edge, FieldEdits, HealthCheck, HostPattern, Https, Ledger,
-    ManagedDatabase, Members, Node, NodeName, Pool, PoolTls, Redirect, Role, Route, RouteRules, Site,
+    App, ClientAuthority, Cluster, Console, Database, Edge, FieldEdits, HealthCheck, HostPattern, Https,
+    Ledger, ManagedDatabase, Members, Node, NodeName, Pool, PoolTls, Redirect, Role, Route, RouteRules, Site,
     SiteRules, Sql, SqlListen, Target,
 };
 
@@ -77,9 +77,15 @@ fn site(site: &sections::Site) -> Option<Site> {
             HttpsWord::Internal => Https::Internal,
             HttpsWord::Off => Https::Off,
         },
-        SiteHttps::Files { cert, key, redirect, hsts, .. } => {
-            Https::Files { cert: cert.clone(), key: key.clone(), redirect: *redirect, hsts: *hsts }
-        }
+        SiteHttps::Files { cert, key, redirect, hsts, clients, clients_required, .. } => Https::Files {
+            cert: cert.clone(),
+            key: key.clone(),
+            redirect: *redirect,
+            hsts: *hsts,
+            clients: clients
+                .as_ref()
+                .map(|file| ClientAuthority { file: file.clone(), required: clients_required.value }),
+        },
     };
     let mut routes = site.routes.as_ref()?.iter().map(route).collect::<Option<Vec<_>>>()?;
     routes.sort_by(|a, b| b.path.len().cmp(&a.path.len()).then_with(|| a.path.cmp(&b.path)));

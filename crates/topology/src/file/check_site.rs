@@ -25,8 +25,16 @@ const FRAMING: [&str; 12] = [
     "via",
 ];
 /// What the edge says of itself, or of where a request came from.
-const OWN_TO_SERVERS: [&str; 6] =
-    ["forwarded", "max-forwards", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+const OWN_TO_SERVERS: [&str; 8] = [
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "max-forwards",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-request-id",
+];
 const OWN_TO_CLIENTS: [&str; 4] = ["accept-ranges", "content-range", "date", "x-request-id"];
 /// Fields that one table changes: each is looked for in each message.
 const FIELDS_MAX: usize = 64;
@@ -61,7 +69,16 @@ fn https(site: &Site, file: &File, findings: &Findings<'_>) {
             }
             &word.span
         }
-        Some(SiteHttps::Files { place, .. }) => place,
+        Some(SiteHttps::Files { place, clients, clients_required, .. }) => {
+            if clients.is_none() && clients_required.written {
+                findings.add(
+                    clients_required.key.clone(),
+                    "`clients_required` is about certificates that nobody is asked for",
+                    "write whose are taken: clients = \"ca.pem\"",
+                );
+            }
+            place
+        }
         None => return,
     };
     if file.edge.https.as_ref().is_some_and(|port| port.value.is_none()) {

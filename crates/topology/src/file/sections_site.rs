@@ -23,7 +23,15 @@ pub(crate) struct Site {
 
 pub(crate) enum SiteHttps {
     Word(Located<HttpsWord>),
-    Files { place: Place, cert: PathBuf, key: PathBuf, redirect: bool, hsts: bool },
+    Files {
+        place: Place,
+        cert: PathBuf,
+        key: PathBuf,
+        redirect: bool,
+        hsts: bool,
+        clients: Option<PathBuf>,
+        clients_required: Located<bool>,
+    },
 }
 
 pub(crate) struct Route {
@@ -60,13 +68,17 @@ pub(super) fn site((host, reader): (Located<HostPattern>, Reader<'_>)) -> Site {
             let cert = files.find(&keys::certificate::CERT);
             let key = files.find(&keys::certificate::KEY);
             let redirect = files.get(&keys::certificate::REDIRECT).value;
-            let hsts = files.get(&keys::certificate::HSTS).value;
+            let hsts = files.find(&keys::certificate::HSTS).map_or(redirect, |hsts| hsts.value);
+            let clients = files.find(&keys::certificate::CLIENTS).map(|file| file.value);
+            let clients_required = files.get(&keys::certificate::CLIENTS_REQUIRED);
             cert.zip(key).map(|(cert, key)| SiteHttps::Files {
                 place: files.header.clone(),
                 cert: cert.value,
                 key: key.value,
                 redirect,
                 hsts,
+                clients,
+                clients_required,
             })
         }
         None if reader.written(&keys::site::HTTPS).is_some() => None,

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    Algorithm, Balancing, Console, Database, EdgeLimits, Forwarded, HashBy, HostPattern, Https, Members,
-    NodeName, PROBLEMS_MAX, PoolTls, Protocol, ProxyVersion, Role, SqlListen, Target, schema,
+    Algorithm, Balancing, ClientAuthority, Console, Database, EdgeLimits, Forwarded, HashBy, HostPattern,
+    Https, Members, NodeName, PROBLEMS_MAX, PoolTls, Protocol, ProxyVersion, Role, SqlListen, Target, schema,
 };
 
 fn parsed(text: &str) -> Cluster {
@@ -357,12 +357,13 @@ fn the_ledger_of_a_node_alone_takes_no_port() {
 #[test]
 fn paths_are_rooted_unless_absolute() {
     let mut cluster = parsed(&format!(
-        "{EDGE_ONLY}[site.\"a.example\"]\nhttps = {{ cert = \"a.pem\", key = \"/keys/a\" }}\nroutes = [{{ path = \"/\", files = \"public\" }}]\n"
+        "{EDGE_ONLY}[site.\"a.example\"]\nhttps = {{ cert = \"a.pem\", key = \"/keys/a\", clients = \"ca.pem\" }}\nroutes = [{{ path = \"/\", files = \"public\" }}]\n"
     ));
     cluster.rooted(std::path::Path::new("/srv"));
     let site = cluster.sites.values().next().unwrap();
     let (cert, key) = ("/srv/a.pem".into(), "/keys/a".into());
-    assert_eq!(site.https, Https::Files { cert, key, redirect: true, hsts: false });
+    let clients = Some(ClientAuthority { file: "/srv/ca.pem".into(), required: true });
+    assert_eq!(site.https, Https::Files { cert, key, redirect: true, hsts: true, clients });
     assert_eq!(site.routes[0].to, Target::Files("/srv/public".into()));
     assert_eq!(cluster.edge.unwrap().https.map(|port| port.get()), Some(443));
 }

@@ -51,7 +51,14 @@ section!(
     CERTIFICATE,
     "https = { cert = \"a.pem\", key = \"a.key\" }",
     "A certificate of your own.",
-    [certificate::CERT, certificate::KEY, certificate::REDIRECT, certificate::HSTS,]
+    [
+        certificate::CERT,
+        certificate::KEY,
+        certificate::REDIRECT,
+        certificate::HSTS,
+        certificate::CLIENTS,
+        certificate::CLIENTS_REQUIRED,
+    ]
 );
 pub(crate) mod certificate {
     use super::*;
@@ -63,7 +70,11 @@ pub(crate) mod certificate {
         /// Whether plain requests are sent to https
         REDIRECT: Flag = "redirect", Default("true"), Flag;
         /// Whether browsers are told to use nothing but https for the next year
-        HSTS: Flag = "hsts", Default("false"), Flag;
+        HSTS: Flag = "hsts", Optional("as `redirect`"), Flag;
+        /// A PEM file with the authorities whose certificates clients are asked for, as a path from this file
+        CLIENTS: Place = "clients", Optional("clients are not asked for one"), Place;
+        /// Whether clients without such a certificate are refused
+        CLIENTS_REQUIRED: Flag = "clients_required", Default("true"), Flag;
     }
 }
 
