@@ -88,8 +88,7 @@ fn older_versions_are_refused() {
 fn failed_handshakes_are_counted_by_why() {
     let server = Server::named("x");
     let (mut config, der) = secure(&server);
-    config.limits.header_time = Duration::from_millis(300);
-    let edge = start_secure(config);
+    let edge = start_secure(config.clone());
     let mut plain = TcpStream::connect(at(&edge)).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     until("no TLS", || failures(&edge, "malformed") == 1);
@@ -104,6 +103,8 @@ fn failed_handshakes_are_counted_by_why() {
     other.alpn_protocols = vec![b"gopher".to_vec()];
     assert!(ask(&mut connect(at(&edge), &Arc::new(other), "one.example"), "one.example").is_err());
     until("another protocol", || failures(&edge, "no_protocol") == 1);
+    config.limits.header_time = Duration::from_millis(100);
+    edge.publish(config);
     let _silent = TcpStream::connect(at(&edge)).unwrap();
     until("nothing came", || failures(&edge, "header_time") == 1);
     let stats = edge.stats();
