@@ -76,7 +76,8 @@ impl<'c, S: Io> Attempt<'c, S> {
         up: &'c mut Pump,
         server: Upstream,
     ) -> Self {
-        if matches!(request.body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
+        // A stream of HTTP/2 brings no more than a frame at once, and a client has many.
+        if !S::IS_HTTP2 && matches!(request.body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
             connection.buffer.grow(LONG_BUFFER_BYTES);
         }
         let down = Pump::new(Vec::new(), BodyDecoder::UntilClose, false, u64::MAX);
@@ -140,6 +141,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             } else if self.is_body_awaited() {
                 Lost::ClientSlow(Reason::BodyTime)
             } else {
+                self.server.leave();
                 Lost::Silent
             }))
         })
@@ -272,6 +274,10 @@ impl<'c, S: Io> Attempt<'c, S> {
         if head.is_switch() && !self.is_up_done {
             return Err(Fault::Switched);
         }
+        // There, any 2xx says that the tunnel is open (RFC 8441 section 4, RFC 9110 section 9.3.6).
+        if S::IS_HTTP2 && self.request.offers_websocket && matches!(head.status, 200..=299) {
+            return Err(Fault::NotSwitched);
+        }
         let version = self.request.version;
         let is_modern = version != Version::Http10;
         let framing = match head.body {
@@ -367,8 +373,13 @@ impl<'c, S: Io> Attempt<'c, S> {
             if !stall.poll(cx, &self.connection.timer, self.moved(), within, || self.held()) {
                 return Poll::Pending;
             }
-            let is_over = self.connection.worker.clock.is_over();
-            Poll::Ready(Err(if is_over { Reason::DrainTime } else { reason }))
+            if self.connection.worker.clock.is_over() {
+                return Poll::Ready(Err(Reason::DrainTime));
+            }
+            if reason == Reason::AnswerCut {
+                self.server.leave();
+            }
+            Poll::Ready(Err(reason))
         })
         .await;
         let worker = self.connection.worker.clone();

@@ -113,7 +113,19 @@ pub struct ServerTls {
     pub name: Option<ServerName<'static>>,
 }
 
+/// What of a [`Reach`] tells one connection from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    http2: bool,
+    /// Within TLS, and as whom.
+    tls: Option<Option<ServerName<'static>>>,
+}
+
 impl Reach {
+    pub fn way(&self) -> Way {
+        Way { http2: self.http2, tls: self.tls.as_ref().map(|tls| tls.name.clone()) }
+    }
+
     /// With the protocol to ask for.
     pub fn with_alpn(mut self) -> Self {
         if let Some(tls) = &mut self.tls {

@@ -120,7 +120,10 @@ impl Registry {
         now: Millis,
     ) -> Arc<Server> {
         let known = self.servers.get(&(pool.clone(), config.id.clone()));
-        let is_same = |s: &&Arc<Server>| s.address == config.address && s.proxy_protocol == of.proxy_protocol;
+        let way = of.reach.way();
+        let is_same = |s: &&Arc<Server>| {
+            s.address == config.address && s.proxy_protocol == of.proxy_protocol && s.way == way
+        };
         if let Some(server) = known.filter(is_same) {
             server.drain(!config.drain, now);
             return server.clone();
@@ -138,6 +141,7 @@ impl Registry {
             id: config.id.clone(),
             address: config.address,
             proxy_protocol: of.proxy_protocol,
+            way,
             number: self.next_number - 1,
             counters,
             member: Member::new(initial, now),

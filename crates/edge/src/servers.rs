@@ -14,7 +14,7 @@ use tiebeam_balance::outlier::Window;
 use tiebeam_balance::{AsMember, Ask, Balancer, Member, Millis, NotPicked, Picked, RetryBudget};
 use tiebeam_topology::{Balancing, HealthCheck, PoolName, ProxyVersion};
 
-use crate::config::{Reach, ServerId};
+use crate::config::{Reach, ServerId, Way};
 use crate::counters::ServerCounters;
 use crate::queue::Queue;
 use crate::sticky::Sticky;
@@ -27,6 +27,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// It is told so who the client of a connection is.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How it is spoken to: connections that were opened otherwise are not for it.
+    pub way: Way,
     /// A small number of its own, never given to another: workers index their idle connections by it.
     pub number: usize,
     /// One for each worker.

@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::async_server::{Async, http2_without_tls, reach, speak_http2};
 use common::http2::{Http2, run, whole};
 use common::tls::certificate;
 use common::*;
@@ -18,56 +18,6 @@ use http::{HeaderMap, Request, Response};
 use rustls::pki_types::CertificateDer;
 use tiebeam_edge::{Config, Reach, ServerTls};
 use tiebeam_topology::Http2 as Setting;
-
-/// A server on a thread of its own, whose connections a future serves.
-struct Async {
-    address: SocketAddr,
-    connections: Arc<AtomicUsize>,
-    _stop: tokio::sync::oneshot::Sender<()>,
-}
-
-impl Async {
-    fn start<F>(serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        let listener = TcpListener::bind(loopback()).unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let connections = Arc::<AtomicUsize>::default();
-        let counter = connections.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            tokio::task::LocalSet::new().block_on(&runtime, async {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                let all = async {
-                    while let Ok((stream, _)) = listener.accept().await {
-                        counter.fetch_add(1, Ordering::SeqCst);
-                        tokio::task::spawn_local(serve(stream));
-                    }
-                };
-                tokio::select! { () = all => {}, _ = stopped => {} }
-            });
-        });
-        Self { address, connections, _stop: stop }
-    }
-}
-
-/// Speaks HTTP/2 on `io`; each request is answered by `answer`.
-async fn speak_http2<S, F>(
-    io: S,
-    answer: impl Fn(http::request::Parts, h2::RecvStream, SendResponse<Bytes>) -> F + Clone + 'static,
-) where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    F: Future<Output = Option<()>> + 'static,
-{
-    let Ok(mut connection) = h2::server::handshake(io).await else { return };
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        let (parts, body) = request.into_parts();
-        tokio::task::spawn_local(answer(parts, body, respond));
-    }
-}
 
 /// Answers with what it was asked, and trailers.
 async fn mirror(
@@ -96,16 +46,6 @@ async fn mirror(
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().ok()?);
     stream.send_trailers(trailers).ok()
-}
-
-fn reach(config: Config, reach: Reach) -> Config {
-    let mut config = config;
-    config.pools.values_mut().for_each(|pool| pool.reach = reach.clone());
-    config
-}
-
-fn http2_without_tls() -> Reach {
-    Reach { tls: None, http2: true }
 }
 
 fn believing(ca: CertificateDer<'static>, name: Option<&'static str>) -> ServerTls {

@@ -69,6 +69,8 @@ pub enum Fault {
     BodyTooLong,
     #[error("the answer switches protocols though nobody asked for that one")]
     Switched,
+    #[error("the answer opens no WebSocket, but over HTTP/2 it would read as if it did")]
+    NotSwitched,
     #[error("too many interim answers")]
     TooManyInterim,
     #[error("what a trusted proxy says of whom it forwards for is malformed, or names too many proxies")]
@@ -112,6 +114,7 @@ impl Fault {
             BodyCut,
             BodyTooLong,
             Switched,
+            NotSwitched,
             TooManyInterim,
             Forwarded,
         ]
@@ -165,6 +168,7 @@ impl Fault {
             Self::BodyCut => "body_cut",
             Self::BodyTooLong => "body_bytes",
             Self::Switched => "switched",
+            Self::NotSwitched => "not_switched",
             Self::TooManyInterim => "too_many_interim",
             Self::Forwarded => "forwarded",
         }

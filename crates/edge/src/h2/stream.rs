@@ -79,6 +79,10 @@ impl Stream {
             // Heads are always written whole.
             Progress::More => return Err(io::ErrorKind::InvalidData.into()),
         };
+        // No answer of the edge's own, such as a file, may be taken for an open tunnel.
+        if self.asked == Asked::WebSocket && matches!(head.status, 200..=299) {
+            return Err(not_a_response(Fault::NotSwitched));
+        }
         let response = translate::read_response(&head, &bytes[..len]).map_err(not_a_response)?;
         if head.is_interim() {
             self.answer.send_informational(response).map_err(gone)?;

@@ -34,7 +34,7 @@ pub struct Exchange {
     unread: Bytes,
     trailers: Option<HeaderMap>,
     is_unprocessed: bool,
-    _running: Running,
+    running: Running,
 }
 
 /// What it takes to understand the head that the edge wrote.
@@ -65,7 +65,7 @@ impl Exchange {
             unread: Bytes::new(),
             trailers: None,
             is_unprocessed: false,
-            _running: running,
+            running,
         }
     }
 
@@ -78,6 +78,11 @@ impl Exchange {
     /// Did the server say that it has not looked at the request (RFC 9113 section 8.7)?
     pub fn is_unprocessed(&self) -> bool {
         self.is_unprocessed
+    }
+
+    /// Other requests on the connection go on; new ones take another.
+    pub fn leave(&self) {
+        self.running.leave();
     }
 
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {

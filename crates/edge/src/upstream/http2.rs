@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,7 +21,8 @@ const STREAMS: usize = 100;
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// What a server may send of one answer, and of all together, before the client has taken it, bytes.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// All may stand still at once, and none of them in the way of another.
+const CONNECTION_WINDOW_BYTES: u32 = STREAMS as u32 * STREAM_WINDOW_BYTES;
 /// Of one request, what waits for the server's window or socket, bytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Fields of an answer together, as HTTP/2 counts them, bytes; the codec's own bound is what a file says.
@@ -45,8 +47,8 @@ pub struct Shared {
     sender: SendRequest<Bytes>,
     running: Rc<Cell<usize>>,
     last_use: Cell<Instant>,
-    /// Its task has ended, and so has the connection.
-    is_over: Rc<Cell<bool>>,
+    /// Somebody waited in vain for an answer on it.
+    is_left: Rc<Cell<bool>>,
 }
 
 impl Http2Servers {
@@ -54,7 +56,7 @@ impl Http2Servers {
     pub fn find(&self, server: &Server, route: Option<Route>) -> Option<Rc<Shared>> {
         let mut by_number = self.by_number.borrow_mut();
         let kept = by_number.get_mut(server.number)?;
-        kept.retain(|kept| !kept.shared.is_over.get() && kept.falls == server.falls());
+        kept.retain(|kept| kept.shared.is_open() && kept.falls == server.falls());
         kept.iter().find(|kept| kept.route == route && kept.shared.has_room()).map(|kept| kept.shared.clone())
     }
 
@@ -73,20 +75,26 @@ impl Http2Servers {
         for kept in self.by_number.borrow_mut().iter_mut() {
             kept.retain(|Kept { shared, .. }| {
                 let idle = now.saturating_duration_since(shared.last_use.get());
-                !shared.is_over.get() && (shared.running.get() > 0 || idle <= IDLE_TIME)
+                shared.is_open() && (shared.running.get() > 0 || idle <= IDLE_TIME)
             });
         }
     }
 }
 
 impl Shared {
+    /// May it be asked for more? Not from the server's GOAWAY on, though what was asked before goes on.
+    fn is_open(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.is_left.get() && !matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+
     fn has_room(&self) -> bool {
         self.running.get() < self.sender.current_max_send_streams().min(STREAMS)
     }
 
     /// A stream for one request, which `scratch` is lent to be understood with.
     pub async fn exchange(&self, is_https: bool, scratch: Scratch) -> io::Result<Exchange> {
-        let running = Running::new(&self.running);
+        let running = Running::new(&self.running, &self.is_left);
         self.last_use.set(Instant::now());
         let sender = self.sender.clone().ready().await.map_err(io::Error::other)?;
         Ok(Exchange::new(sender, is_https, scratch, running))
@@ -104,29 +112,34 @@ pub async fn begin<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S) -> io
         .handshake::<S, Bytes>(stream)
         .await
         .map_err(io::Error::other)?;
-    let is_over = Rc::new(Cell::new(false));
-    let ended = is_over.clone();
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "HTTP/2 with a server ended");
         }
-        ended.set(true);
     });
-    Ok(Shared { sender, running: Rc::default(), last_use: Cell::new(Instant::now()), is_over })
+    Ok(Shared { sender, running: Rc::default(), last_use: Cell::new(Instant::now()), is_left: Rc::default() })
 }
 
 /// Counts a request as running on its connection while it lives.
-pub struct Running(Rc<Cell<usize>>);
+pub struct Running {
+    count: Rc<Cell<usize>>,
+    is_left: Rc<Cell<bool>>,
+}
 
 impl Running {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
+    fn new(count: &Rc<Cell<usize>>, is_left: &Rc<Cell<bool>>) -> Self {
         count.set(count.get() + 1);
-        Self(count.clone())
+        Self { count: count.clone(), is_left: is_left.clone() }
+    }
+
+    /// Nothing more is asked on its connection.
+    pub fn leave(&self) {
+        self.is_left.set(true);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.count.set(self.count.get() - 1);
     }
 }

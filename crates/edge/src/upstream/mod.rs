@@ -56,6 +56,13 @@ impl Upstream {
         matches!(self, Self::Http2(exchange) if exchange.is_unprocessed())
     }
 
+    /// Nothing more is asked on the connection: it was silent for too long, and may lead nowhere.
+    pub fn leave(&self) {
+        if let Self::Http2(exchange) = self {
+            exchange.leave();
+        }
+    }
+
     /// What followed the answer's body.
     pub fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {

@@ -1,6 +1,7 @@
 //! Clients, servers and configurations for tests over real sockets.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each file uses a part of it")]
 
+pub mod async_server;
 pub mod http2;
 pub mod tls;
 
