@@ -13,7 +13,7 @@ pub mod translate;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use self::stream::Stream;
 use crate::answer::End;
 use crate::buffer::Buffer;
 use crate::client::Client;
-use crate::clock::Timer;
+use crate::clock::{Stall, Timer};
 use crate::codec::{Asked, Fault};
 use crate::connection::{self, Connection};
 use crate::counters::Reason as Why;
@@ -44,6 +44,9 @@ const HEADER_TABLE_BYTES: u32 = 4096;
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they are answered, above half of all: more is an attack (CVE-2023-44487).
 const RESETS_MAX: u64 = 100;
+/// Streams that a client has taken back while they still run here, for instance until a connection to a server is made:
+/// more, above those that it may have open, is the same attack.
+const TAKEN_BACK_MAX: usize = 100;
 /// Streams that are reset for what they say, until the whole connection is.
 const MALFORMED_MAX: usize = 100;
 
@@ -55,7 +58,8 @@ pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
     let limits = worker.view();
     let io = Rc::new(RefCell::new(io));
     let handshake = Box::pin(builder(&limits).handshake(Lent(io.clone())));
-    let header_time = limits.limits.header_time;
+    let (header_time, idle_time) = (limits.limits.header_time, limits.limits.idle_time);
+    let most_running = limits.limits.streams + TAKEN_BACK_MAX;
     drop(limits);
     worker.counters.http2_connections.add(1);
     let http2 = match timer.within(header_time, handshake).await {
@@ -63,11 +67,13 @@ pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
         Ok(Err(_)) => return worker.counters.http2_errors.add(1),
         Err(_) => return worker.counters.reason(Why::HeaderTime),
     };
-    let tally = Rc::default();
-    let mut driver = Driver { worker, http2, client, timer, tally, is_ending: false };
+    let stall = Stall::begin(&timer, 0, idle_time);
+    let (tally, wire) = (Rc::default(), io.clone());
+    let mut driver =
+        Driver { worker, http2, wire, client, timer, stall, tally, most_running, is_ending: false };
     Box::pin(driver.run()).await;
-    let Driver { worker, http2, timer, .. } = driver;
-    drop(http2);
+    let Driver { worker, http2, wire, timer, .. } = driver;
+    drop((http2, wire));
     // Nobody else holds it now.
     if let Some(mut io) = Rc::into_inner(io).map(RefCell::into_inner) {
         Box::pin(connection::linger(&worker, &mut io, &timer, Buffer::default())).await;
@@ -98,9 +104,13 @@ struct Tally {
 struct Driver<S: Io> {
     worker: Rc<Worker>,
     http2: Http2<S>,
+    wire: Rc<RefCell<S>>,
     client: Client,
     timer: Timer,
+    /// The time that the connection may stay without a stream, or without the client's reading what streams left.
+    stall: Stall,
     tally: Rc<Tally>,
+    most_running: usize,
     /// GOAWAY was sent: no new streams.
     is_ending: bool,
 }
@@ -108,10 +118,10 @@ struct Driver<S: Io> {
 impl<S: Io + 'static> Driver<S> {
     async fn run(&mut self) {
         let mut accepted = 0;
-        self.rest();
         while let Some((request, answer)) = poll_fn(|cx| self.poll_accept(cx)).await {
             accepted += 1;
-            if self.tally.resets.get() > RESETS_MAX + accepted / 2 {
+            let is_flood = self.tally.resets.get() > RESETS_MAX + accepted / 2;
+            if is_flood || self.tally.running.get() >= self.most_running {
                 self.worker.counters.reason(Why::ResetFlood);
                 self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
@@ -140,11 +150,7 @@ impl<S: Io + 'static> Driver<S> {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            if self.tally.running.get() > 0 {
-                // Each stream has its own bounds; the connection's begins when the last has ended.
-                self.rest();
-            }
-            let is_expired = self.timer.poll_expired(cx);
+            let is_expired = self.poll_expired(cx);
             if self.worker.clock.is_over() || is_expired && self.is_ending {
                 return Poll::Ready(None);
             }
@@ -157,14 +163,22 @@ impl<S: Io + 'static> Driver<S> {
             }
             self.is_ending = true;
             self.http2.graceful_shutdown();
-            self.rest();
         }
     }
 
-    /// Begins the time that the connection may stay without a stream.
-    fn rest(&self) {
+    /// Has nothing happened for too long?
+    fn poll_expired(&mut self, cx: &Context<'_>) -> bool {
         let idle_time = self.worker.view().limits.idle_time;
-        self.timer.arm(if self.is_ending { FAREWELL_TIME.min(idle_time) } else { idle_time });
+        // Streams that were answered, but whose answers the client has yet to read, are still there.
+        let is_unread = self.http2.has_streams();
+        let within = if self.is_ending && !is_unread { FAREWELL_TIME.min(idle_time) } else { idle_time };
+        if self.tally.running.get() > 0 {
+            // Each stream has its own bounds; the connection's begins when the last has ended.
+            self.stall = Stall::begin(&self.timer, 0, within);
+        }
+        let wire = self.wire.borrow();
+        let moved = if is_unread { wire.taken() } else { 0 };
+        self.stall.poll(cx, &self.timer, moved, within, || if is_unread { wire.held() } else { None })
     }
 }
 
@@ -215,7 +229,10 @@ async fn answer_stream(
     };
     connection.worker.buffers.reclaim(&mut connection.buffer);
     if end == End::Reset {
-        tally.resets.set(tally.resets.get() + 1);
+        // Not what a server has broken off.
+        if connection.io.poll_gone(&mut Context::from_waker(Waker::noop())) {
+            tally.resets.set(tally.resets.get() + 1);
+        }
         connection.io.reset();
     }
     connection.io.end();

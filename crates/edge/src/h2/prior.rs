@@ -21,10 +21,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Reads as far as it takes to tell, then serves the connection to its end.
 pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, mut io: S, client: Client) {
     let mut buffer = Buffer::default();
-    worker.buffers.lend(&mut buffer);
     let timer = worker.clock.timer();
     let idle_time = worker.view().limits.idle_time;
-    let is_whole = timer.within(idle_time, poll_fn(|cx| poll_preface(cx, &mut io, &mut buffer))).await;
+    let is_whole =
+        timer.within(idle_time, poll_fn(|cx| poll_preface(cx, &worker, &mut io, &mut buffer))).await;
     drop(timer);
     match is_whole {
         Ok(Ok(true)) => {
@@ -41,7 +41,12 @@ pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, mut io: S, client: Clien
 }
 
 /// Does it begin with the preface? Ready as soon as that is certain.
-fn poll_preface<S: Io>(cx: &mut Context<'_>, io: &mut S, buffer: &mut Buffer) -> Poll<io::Result<bool>> {
+fn poll_preface<S: Io>(
+    cx: &mut Context<'_>,
+    worker: &Worker,
+    io: &mut S,
+    buffer: &mut Buffer,
+) -> Poll<io::Result<bool>> {
     loop {
         let data = buffer.data();
         let common = data.len().min(PREFACE.len());
@@ -51,11 +56,16 @@ fn poll_preface<S: Io>(cx: &mut Context<'_>, io: &mut S, buffer: &mut Buffer) ->
         if common == PREFACE.len() {
             return Poll::Ready(Ok(true));
         }
-        match buffer.poll_read(cx, io) {
+        match worker.buffers.poll_read(cx, buffer, io) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => return Poll::Pending,
+            // HTTP/1 knows how to end it.
+            Poll::Pending if worker.draining.get() => return Poll::Ready(Ok(false)),
+            Poll::Pending => {
+                worker.buffers.park(buffer);
+                return Poll::Pending;
+            }
         }
     }
 }
