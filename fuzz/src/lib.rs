@@ -16,6 +16,9 @@ mod files {
 #[path = "../../crates/edge/src/properties/mod.rs"]
 mod properties;
 
+#[path = "../../crates/edge/src/proxy_protocol.rs"]
+mod proxy_protocol;
+
 pub use properties::*;
 
 /// Where to write what a property's fuzzing begins with, instead of fuzzing.

@@ -2,10 +2,12 @@
 //!
 //! They are no part of the program: libFuzzer calls them (`/fuzz`, which compiles this folder and what it uses, and
 //! nothing else), and so do the tests here, with the inputs that were kept and with changes of them. An input is a
-//! message as a peer would send it, so that what was found can be read.
+//! message as a peer would send it, so that what was found can be read. A new one gets a line in [`ALL`], a target in
+//! `/fuzz`, and seeds in `tests/corpus`.
 
 mod body;
 mod files;
+mod origin;
 mod request;
 mod response;
 #[cfg(test)]
@@ -13,6 +15,7 @@ mod tests;
 
 pub use body::chunked;
 pub use files::{files, ranges};
+pub use origin::{forwarded, proxy_protocol};
 pub use request::request;
 pub use response::response;
 
@@ -24,9 +27,11 @@ use crate::codec::HeadLimits;
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their folders in `/fuzz/corpus`.
-pub const ALL: [(&str, Property); 5] = [
+pub const ALL: [(&str, Property); 7] = [
     ("chunked", chunked),
     ("files", files),
+    ("forwarded", forwarded),
+    ("proxy_protocol", proxy_protocol),
     ("ranges", ranges),
     ("request", request),
     ("response", response),

@@ -67,6 +67,8 @@ pub fn seeds(property: &str) -> Vec<Vec<u8>> {
         "response" => answers.map(|case| case.bytes).collect(),
         "chunked" => requests.chain(answers).filter_map(|case| chunked_body(&case.bytes)).collect(),
         "files" => requests.filter_map(|case| path(&case.bytes)).collect(),
+        "forwarded" => FORWARDED.map(|f| format!("GET / HTTP/1.1\r\nHost: a\r\n{f}\r\n\r\n").into()).into(),
+        "proxy_protocol" => PROXY_PROTOCOL.map(unescape).into(),
         "ranges" => RANGES.map(Into::into).into(),
         _ => Vec::new(),
     }
@@ -82,6 +84,30 @@ const RANGES: [&str; 8] = [
     "bytes=3-1",
     "lines=1-2",
     "bytes=0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-,0-",
+];
+
+/// What proxies say of those they forward for.
+const FORWARDED: [&str; 8] = [
+    "X-Forwarded-For: 192.0.2.1",
+    "X-Forwarded-For: 6.6.6.6, [2001:db8::1]:4711, 10.0.0.2\r\nX-Forwarded-For: 10.0.0.3",
+    "X-Forwarded-For: unknown, 10.0.0.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a:8",
+    "Forwarded: for=192.0.2.1",
+    "Forwarded: For=\"[2001:db8::1]:4711\";Proto=https;host=\"a:8\";by=10.0.0.1, for=10.0.0.2",
+    "Forwarded: for=_hidden, for=\"a\\\"b\";secret=\"x,y;z\"\r\nForwarded: for=10.0.0.2",
+    "Forwarded: ,, proto=http;;for=10.0.0.9 ,",
+    "Forwarded: for=\"",
+];
+
+/// Headers of the PROXY protocol, both versions, escaped as the corpora are.
+const PROXY_PROTOCOL: [&str; 8] = [
+    "PROXY TCP4 192.0.2.1 10.0.0.1 4711 80\\r\\nGET",
+    "PROXY TCP6 2001:db8::1 ::1 65535 0\\r\\n",
+    "PROXY UNKNOWN a b c\\r\\n",
+    "PROXY TCP4 192.0.2.1 10.0.0.1 04711 80\\r\\n",
+    "\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c\\xc0\\0\\x02\\x01\\x0a\\0\\0\\x01\\x12\\x67\\0\\x50GET",
+    "\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x21\\0\\x27{a*16}{b*16}1234\\x04\\0\\0",
+    "\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x20\\0\\0\\0",
+    "\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x31\\xff\\xff",
 ];
 
 fn chunked_body(message: &[u8]) -> Option<Vec<u8>> {
