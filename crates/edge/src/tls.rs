@@ -78,11 +78,11 @@ impl ResolvesServerCert for Always {
 pub async fn accept(
     stream: Wire,
     view: impl FnOnce() -> Arc<Snapshot>,
-) -> Result<(TlsStream<Wire>, Option<Policy>), Failure> {
+) -> Result<(Box<TlsStream<Wire>>, Option<Policy>), Failure> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|e| Failure::of(&e))?;
     let Offer { config, policy } = view().offer(start.client_hello().server_name());
     let stream = start.into_stream(config).await.map_err(|e| Failure::of(&e))?;
-    Ok((stream, policy))
+    Ok((Box::new(stream), policy))
 }
 
 /// Why a handshake failed.

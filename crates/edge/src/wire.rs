@@ -82,7 +82,8 @@ impl Io for Wire {
     }
 }
 
-impl Io for TlsStream<Wire> {
+/// Boxed: it is large, and each future that it moves through would keep a place for it.
+impl Io for Box<TlsStream<Wire>> {
     fn taken(&self) -> u64 {
         self.get_ref().0.taken()
     }
