@@ -5,7 +5,7 @@
 //! budget must allow what servers get twice by that. After the first byte of an answer nothing is tried again.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer::{self, Answered, End};
 use crate::attempt::{Attempt, Lost};
@@ -65,10 +65,13 @@ async fn as_it_is<'p, S: Io>(
     );
     let mut trip = Answered::own(0, None, End::Close);
     let (mut repeats, mut turn, mut again) = (0, None::<&Server>, None::<Place<'p>>);
+    // The clock is read once where nothing has been waited for since.
+    let (started, may_queue) = (request.started, pool.balancing.in_flight.is_some());
+    let now = |tries| if tries == 0 { started } else { Instant::now() };
     let (status, reason) = loop {
         let mut place = match again.take() {
             Some(place) => place,
-            None => match choice.next(worker.random(), Instant::now(), &connection.timer).await {
+            None => match choice.next(worker.random(), now(trip.tries), &connection.timer).await {
                 Ok(place) => {
                     place.server.counters(worker.index).picks.add(1);
                     place
@@ -92,7 +95,7 @@ async fn as_it_is<'p, S: Io>(
             turn = Some(server);
             counters.firsts.add(1);
         }
-        let asked = Instant::now();
+        let mut asked = now(trip.tries - u32::from(!may_queue));
         let route = server.proxy_protocol.map(|_| connection.client.route_of(request.client));
         let idle = if repeats == 0 { worker.idle.take(server, asked, repeatable, route) } else { None };
         let is_reused = idle.is_some();
@@ -104,7 +107,12 @@ async fn as_it_is<'p, S: Io>(
                 upstream::connect(&worker, server, reach, route, &connection.timer, within).await
             }
         };
-        trip.connect += asked.elapsed();
+        let mut connect = Duration::ZERO;
+        if !is_reused {
+            connect = asked.elapsed();
+            trip.connect += connect;
+            asked += connect;
+        }
         let stream = match stream {
             Ok(stream) => stream,
             Err(_) if worker.clock.is_over() => {
@@ -113,21 +121,20 @@ async fn as_it_is<'p, S: Io>(
             }
             Err(ConnectError::NoResources) => break (503, Reason::NoResources),
             Err(error) => {
-                place.not_connected(&error, worker.index, asked.elapsed());
+                place.not_connected(&error, worker.index, connect);
                 if trip.tries as usize > pool.servers.len() + REPEATS as usize {
                     break (503, Reason::NoConnection);
                 }
                 continue;
             }
         };
-        let asked = Instant::now();
         let mut runner =
             Runner { in_flight: InFlight::new(counters), place, stream, ahead: Buffer::default() };
         if let Some(after) = hedge.filter(|_| trip.tries == 1) {
             let (head, connect_time) = (up.out.kept(), limits.connect_time);
             let (timer, response_time) = (&connection.timer, request.response_time());
             let race = Race { worker: &worker, timer, pool, head, after, connect_time, route, response_time };
-            runner = race.run(runner, &mut choice).await;
+            runner = Box::pin(race.run(runner, &mut choice)).await;
             up.out.was_sent();
         }
         let Runner { mut place, stream, in_flight, ahead } = runner;

@@ -21,7 +21,7 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
 
-use self::lent::Lent;
+use self::lent::{Cork, Lent};
 use self::stream::Stream;
 use crate::answer::End;
 use crate::buffer::Buffer;
@@ -56,7 +56,7 @@ type Http2<S> = h2::server::Connection<Lent<S>, Bytes>;
 pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
     let timer = worker.clock.timer();
     let limits = worker.view();
-    let io = Rc::new(RefCell::new(io));
+    let io = Rc::new(RefCell::new(Cork::new(io)));
     let handshake = Box::pin(builder(&limits).handshake(Lent(io.clone())));
     let (header_time, idle_time) = (limits.limits.header_time, limits.limits.idle_time);
     let most_running = limits.limits.streams + TAKEN_BACK_MAX;
@@ -75,8 +75,8 @@ pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
     let Driver { worker, http2, wire, timer, .. } = driver;
     drop((http2, wire));
     // Nobody else holds it now.
-    if let Some(mut io) = Rc::into_inner(io).map(RefCell::into_inner) {
-        Box::pin(connection::linger(&worker, &mut io, &timer, Buffer::default())).await;
+    if let Some(cork) = Rc::into_inner(io).map(RefCell::into_inner) {
+        Box::pin(connection::linger(&worker, &mut { cork.io }, &timer, Buffer::default())).await;
     }
 }
 
@@ -104,7 +104,7 @@ struct Tally {
 struct Driver<S: Io> {
     worker: Rc<Worker>,
     http2: Http2<S>,
-    wire: Rc<RefCell<S>>,
+    wire: Rc<RefCell<Cork<S>>>,
     client: Client,
     timer: Timer,
     /// The time that the connection may stay without a stream, or without the client's reading what streams left.
@@ -150,6 +150,9 @@ impl<S: Io + 'static> Driver<S> {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
+            if let Poll::Ready(Err(_)) = self.wire.borrow_mut().poll_out(cx) {
+                return Poll::Ready(None);
+            }
             let is_expired = self.poll_expired(cx);
             if self.worker.clock.is_over() || is_expired && self.is_ending {
                 return Poll::Ready(None);
@@ -170,15 +173,17 @@ impl<S: Io + 'static> Driver<S> {
     fn poll_expired(&mut self, cx: &Context<'_>) -> bool {
         let idle_time = self.worker.view().limits.idle_time;
         // Streams that were answered, but whose answers the client has yet to read, are still there.
-        let is_unread = self.http2.has_streams();
+        let is_unread = self.http2.has_streams() || !self.wire.borrow().is_out();
         let within = if self.is_ending && !is_unread { FAREWELL_TIME.min(idle_time) } else { idle_time };
         if self.tally.running.get() > 0 {
             // Each stream has its own bounds; the connection's begins when the last has ended.
             self.stall = Stall::begin(&self.timer, 0, within);
+        } else {
+            self.wire.borrow_mut().rest();
         }
-        let wire = self.wire.borrow();
-        let moved = if is_unread { wire.taken() } else { 0 };
-        self.stall.poll(cx, &self.timer, moved, within, || if is_unread { wire.held() } else { None })
+        let io = &self.wire.borrow().io;
+        let moved = if is_unread { io.taken() } else { 0 };
+        self.stall.poll(cx, &self.timer, moved, within, || if is_unread { io.held() } else { None })
     }
 }
 
