@@ -124,6 +124,77 @@ fn a_connection_that_fell_silent_is_left() {
 }
 
 #[test]
+fn connections_that_are_for_one_client_each_are_kept_in_bounds() {
+    /// What one worker keeps to one server, and one that is being asked.
+    const MOST: usize = 256 + 1;
+    let open = Arc::new(AtomicUsize::new(0));
+    let most_open = Arc::new(AtomicUsize::new(0));
+    let (counted, most) = (open.clone(), most_open.clone());
+    let server = Async::start(move |mut stream| {
+        let (counted, most) = (counted.clone(), most.clone());
+        async move {
+            use tokio::io::AsyncReadExt;
+            // The header of version 1 ends with its line.
+            while !matches!(stream.read_u8().await, Ok(b'\n') | Err(_)) {}
+            most.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            speak_http2(stream, |_, _, mut respond| async move {
+                respond.send_response(Response::new(()), true).ok().map(drop)
+            })
+            .await;
+            counted.fetch_sub(1, Ordering::SeqCst);
+        }
+    });
+    let mut config = over_http2(&server);
+    config.pools.values_mut().next().unwrap().proxy_protocol = Some(tiebeam_topology::ProxyVersion::V1);
+    let edge = start_with(config, 1);
+    for _ in 0..MOST + 40 {
+        assert_eq!(Client::new(&edge).get("/").status, 200);
+    }
+    assert!(open.load(Ordering::SeqCst) > MOST / 2, "they are kept");
+    // The health check's, and what was not yet heard to be closed.
+    assert!(most_open.load(Ordering::SeqCst) <= MOST + 20, "{most_open:?}");
+}
+
+#[test]
+fn what_a_goodbye_leaves_out_is_asked_again_and_what_it_names_is_not() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0];
+    for (last_stream, status, asked) in [(0, 200, 2), (1, 502, 1)] {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let seen = opened.clone();
+        let server = Async::start(move |mut stream| {
+            // The health check's is the first.
+            let is_leaving = opened.fetch_add(1, Ordering::SeqCst) == 1;
+            async move {
+                if !is_leaving {
+                    let answer = |_, _, mut respond: h2::server::SendResponse<Bytes>| async move {
+                        respond.send_response(Response::new(()), true).ok().map(drop)
+                    };
+                    return speak_http2(stream, answer).await;
+                }
+                stream.write_all(SETTINGS).await.unwrap();
+                let mut heard = Vec::new();
+                // HEADERS of stream 1, with the end of it.
+                while !heard.windows(6).any(|w| w == [1, 5, 0, 0, 0, 1]) {
+                    assert!(stream.read_buf(&mut heard).await.unwrap() > 0);
+                }
+                let goodbye = [GOAWAY, &[0, 0, 0, last_stream, 0, 0, 0, 0]].concat();
+                stream.write_all(&goodbye).await.unwrap();
+                stream.shutdown().await.unwrap();
+                while stream.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {}
+            }
+        });
+        let edge = start_with(over_http2(&server), 1);
+        run(connections(&server, 1));
+        let mut client = Client::new(&edge);
+        client.say("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.response(false).unwrap().status, status, "{last_stream}");
+        assert_eq!(seen.load(Ordering::SeqCst), 1 + asked, "{last_stream}");
+    }
+}
+
+#[test]
 fn another_way_to_a_server_takes_new_connections() {
     let server = Async::start(|stream| async move {
         // The same port speaks both.

@@ -142,11 +142,11 @@ impl Exchange {
     }
 }
 
-/// Remembers whether an error leaves the request as if it had never been sent. A GOAWAY could leave it so, too, but its
-/// error is that of streams which were looked at as well.
+/// Remembers whether an error leaves the request as if it had never been sent: the server refused it, or its GOAWAY names
+/// only streams before it. Of those that GOAWAY names, `h2` never says so: they go on, and end otherwise.
 fn note(is_unprocessed: &mut bool, error: h2::Error) -> io::Error {
     *is_unprocessed |=
-        error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
     gone(error)
 }
 

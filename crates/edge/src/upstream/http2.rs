@@ -17,6 +17,9 @@ use crate::servers::Server;
 
 /// Requests at once on one connection, however many more its server allows.
 const STREAMS: usize = 100;
+/// Connections that one worker keeps to one server. More serve a request each: only servers that are told whom a
+/// connection is for, or that allow few streams, have so many.
+const KEPT_CONNECTIONS: usize = 256;
 /// A connection on which nothing was asked for so long is closed.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// What a server may send of one answer, and of all together, before the client has taken it, bytes.
@@ -66,7 +69,10 @@ impl Http2Servers {
             by_number.resize_with(server.number + 1, Vec::new);
         }
         let shared = Rc::new(shared);
-        by_number[server.number].push(Kept { shared: shared.clone(), falls: server.falls(), route });
+        let kept = &mut by_number[server.number];
+        if kept.len() < KEPT_CONNECTIONS {
+            kept.push(Kept { shared: shared.clone(), falls: server.falls(), route });
+        }
         shared
     }
 

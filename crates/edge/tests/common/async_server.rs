@@ -35,6 +35,7 @@ impl Async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 let all = async {
                     while let Ok((stream, _)) = listener.accept().await {
+                        stream.set_nodelay(true).unwrap();
                         counter.fetch_add(1, Ordering::SeqCst);
                         tokio::task::spawn_local(serve(stream));
                     }
