@@ -251,7 +251,9 @@ impl<'c, S: Io> Attempt<'c, S> {
                     self.first_byte.get_or_insert_with(Instant::now);
                 }
                 Poll::Ready(_) => {
-                    return Poll::Ready(Err(if self.received == 0 {
+                    return Poll::Ready(Err(if let Some(fault) = self.server.fault() {
+                        Lost::Client(fault)
+                    } else if self.received == 0 {
                         Lost::Closed
                     } else {
                         Lost::Bad(Fault::BodyCut)

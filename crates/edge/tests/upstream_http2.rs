@@ -195,6 +195,32 @@ fn what_a_goodbye_leaves_out_is_asked_again_and_what_it_names_is_not() {
 }
 
 #[test]
+fn a_request_that_http2_has_no_form_for_is_not_held_against_the_server() {
+    let server = Async::start(|stream| {
+        speak_http2(stream, |_, _, mut respond| async move {
+            respond.send_response(Response::new(()), true).ok().map(drop)
+        })
+    });
+    let edge = start_with(over_http2(&server), 1);
+    for (request, status) in [
+        ("GET / HTTP/1.0", 400),
+        ("GET / HTTP/1.0\r\nHost: a", 200),
+        ("GET / HTTP/1.1\r\nHost: a:", 200),
+        ("GET / HTTP/1.1\r\nHost: [::1]:80", 200),
+        ("GET /%00?/!$&'()*+,;=:@~ HTTP/1.1\r\nHost: a", 200),
+        ("!#$%&'*+-.^_`|~09Az / HTTP/1.1\r\nHost: a\r\n!#$%&'*+-.^_`|~09: \u{e9}\tx\r\nY:", 200),
+        ("OPTIONS * HTTP/1.1\r\nHost: a", 200),
+    ] {
+        let mut client = Client::new(&edge);
+        client.say(&format!("{request}\r\n\r\n"));
+        assert_eq!(client.response(false).unwrap().status, status, "{request:?}");
+    }
+    assert_eq!(edge.stats().refused["host_invalid"], 1);
+    let stats = server_stats(&edge, "s0");
+    assert_eq!((stats.failures.bad_response, edge.stats().retries), (0, 0));
+}
+
+#[test]
 fn another_way_to_a_server_takes_new_connections() {
     let server = Async::start(|stream| async move {
         // The same port speaks both.

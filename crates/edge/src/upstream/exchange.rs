@@ -18,7 +18,7 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::http2::Running;
-use crate::codec::{BodyLength, HeadLimits, Method, Progress, RequestHead};
+use crate::codec::{BodyLength, Fault, HeadLimits, Method, Progress, RequestHead};
 use crate::h2::outlet::{Left, Outlet, gone};
 use crate::h2::translate;
 
@@ -34,6 +34,8 @@ pub struct Exchange {
     unread: Bytes,
     trailers: Option<HeaderMap>,
     is_unprocessed: bool,
+    /// Why the request could not be said in HTTP/2.
+    fault: Option<Fault>,
     running: Running,
 }
 
@@ -65,6 +67,7 @@ impl Exchange {
             unread: Bytes::new(),
             trailers: None,
             is_unprocessed: false,
+            fault: None,
             running,
         }
     }
@@ -80,6 +83,11 @@ impl Exchange {
         self.is_unprocessed
     }
 
+    /// Why nothing was asked, if the request has no form in HTTP/2. It reads as an end.
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
     /// Other requests on the connection go on; new ones take another.
     pub fn leave(&self) {
         self.running.leave();
@@ -91,8 +99,11 @@ impl Exchange {
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut head = self.scratch.head.borrow_mut();
-        let invalid = |fault| io::Error::new(io::ErrorKind::InvalidData, fault);
-        let Progress::Done { len } = head.parse(bytes, &self.scratch.limits).map_err(invalid)? else {
+        let mut invalid = |fault| {
+            self.fault = Some(fault);
+            io::Error::new(io::ErrorKind::InvalidData, fault)
+        };
+        let Progress::Done { len } = head.parse(bytes, &self.scratch.limits).map_err(&mut invalid)? else {
             // Heads are always written whole.
             return Err(io::ErrorKind::InvalidData.into());
         };

@@ -19,6 +19,7 @@ pub use self::connect::{ConnectError, alone, connect};
 pub use self::exchange::Exchange;
 pub use self::http2::Http2Servers;
 pub use self::idle::IdleServers;
+use crate::codec::Fault;
 
 /// One way to one server, for one request at a time.
 pub enum Upstream {
@@ -54,6 +55,14 @@ impl Upstream {
     /// Did the server say that it has not looked at the request, so that it may be sent again whatever it is?
     pub fn is_unprocessed(&self) -> bool {
         matches!(self, Self::Http2(exchange) if exchange.is_unprocessed())
+    }
+
+    /// Why the request could not be said to the server: that is its client's fault.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Http2(exchange) => exchange.fault(),
+            Self::Plain(_) | Self::Tls(_) => None,
+        }
     }
 
     /// Nothing more is asked on the connection: it was silent for too long, and may lead nowhere.
