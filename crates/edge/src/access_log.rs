@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tiebeam_topology::AccessLog;
+use tiebeam_topology::{AccessLog, LogSample, Share};
 
 use crate::codec::Version;
 use crate::config::LogSink;
@@ -38,6 +38,8 @@ pub struct Line<'a> {
     pub host: &'a [u8],
     /// Without the query.
     pub path: &'a [u8],
+    /// Site and route, as in the file.
+    pub place: (Option<&'a str>, Option<&'a str>),
     /// `None`: it was no request.
     pub version: Option<Version>,
     pub status: u16,
@@ -46,11 +48,56 @@ pub struct Line<'a> {
     pub received: Option<u64>,
     pub server: Option<&'a str>,
     pub tries: u32,
+    pub tried: &'a [Tried<'a>],
     pub total: Duration,
     pub connect: Duration,
     pub first_byte: Duration,
     /// What went wrong, by the name of its counter.
     pub why: Option<&'a str>,
+}
+
+/// A try that brought no answer.
+#[derive(Clone, Debug)]
+pub struct Tried<'a> {
+    pub server: &'a str,
+    pub result: Outcome,
+    pub took: Duration,
+}
+
+/// How such a try ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nobody listens there.
+    Refused,
+    /// No connection within `edge.limits.connect_time`, or none at all.
+    NotConnected,
+    /// The edge had no descriptor or port left.
+    NoResources,
+    /// It closed before it answered.
+    Closed,
+    /// The same on a connection that had been idle: it says nothing about the server.
+    IdleClosed,
+    /// What it said is not HTTP, or ambiguous.
+    BadResponse,
+    /// It said nothing for `edge.limits.response_time`.
+    Silent,
+    /// Another server, asked beside it, was faster.
+    Slower,
+}
+
+impl Outcome {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::NotConnected => "not_connected",
+            Self::NoResources => "no_resources",
+            Self::Closed => "closed",
+            Self::IdleClosed => "idle_closed",
+            Self::BadResponse => "bad_response",
+            Self::Silent => "silent",
+            Self::Slower => "slower",
+        }
+    }
 }
 
 impl<'a> Line<'a> {
@@ -65,12 +112,14 @@ impl<'a> Line<'a> {
             method: b"",
             host: b"",
             path: b"",
+            place: (None, None),
             version: None,
             status: 0,
             bytes: 0,
             received: None,
             server: None,
             tries: 0,
+            tried: &[],
             total: zero,
             connect: zero,
             first_byte: zero,
@@ -138,9 +187,12 @@ impl Log {
         if self.writer.is_none() || snapshot.access_log == AccessLog::Off {
             return;
         }
+        let Some(sample) = sampled(&snapshot.log_sample, line) else {
+            return counters.log_lines_left_out.add(1);
+        };
         let mut batch = self.batch.borrow_mut();
         match snapshot.access_log {
-            AccessLog::Json => json(&mut batch, snapshot.node.as_str(), jiff::Timestamp::now(), line),
+            AccessLog::Json => json(&mut batch, snapshot.node.as_str(), jiff::Timestamp::now(), line, sample),
             _ => common(&mut batch, jiff::Timestamp::now(), line),
         }
         self.lines.set(self.lines.get() + 1);
@@ -162,9 +214,21 @@ impl Log {
     }
 }
 
+/// Whether a request is logged: `None` if not; [`Share::ALL`] if it is in any case, else the share that it stands for.
+///
+/// An error, a repetition and a slow answer are always logged; the others by their id, which is random.
+fn sampled(sample: &LogSample, line: &Line<'_>) -> Option<Share> {
+    let is_error = line.status >= 500 || line.status < 400 && line.why.is_some();
+    if sample.share == Share::ALL || is_error || line.tries > 1 || line.total >= sample.slow {
+        return Some(Share::ALL);
+    }
+    let random = line.id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    sample.share.holds(random).then_some(sample.share)
+}
+
 // Writing to a `String` cannot fail, so the results of `write!` below are not looked at.
 
-fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
+fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>, sample: Share) {
     let ms = |d: Duration| d.as_secs_f64() * 1000.0;
     let _ = write!(
         out,
@@ -191,6 +255,21 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
         escape(out, server.as_bytes());
         let _ = write!(out, "\",\"tries\":{}", line.tries);
     }
+    for (name, value) in [("site", line.place.0), ("route", line.place.1)] {
+        if let Some(value) = value {
+            let _ = write!(out, ",\"{name}\":\"");
+            escape(out, value.as_bytes());
+            out.push('"');
+        }
+    }
+    for (i, tried) in line.tried.iter().enumerate() {
+        let _ = write!(out, "{}{{\"server\":\"", if i == 0 { ",\"tried\":[" } else { "," });
+        escape(out, tried.server.as_bytes());
+        let _ = write!(out, "\",\"result\":\"{}\",\"ms\":{:.3}}}", tried.result.label(), ms(tried.took));
+    }
+    if !line.tried.is_empty() {
+        out.push(']');
+    }
     let _ = write!(
         out,
         ",\"time_ms\":{{\"total\":{:.3},\"connect\":{:.3},\"first_byte\":{:.3}}}",
@@ -200,6 +279,9 @@ fn json(out: &mut String, node: &str, now: jiff::Timestamp, line: &Line<'_>) {
     );
     if let Some(why) = line.why {
         let _ = write!(out, ",\"why\":\"{why}\"");
+    }
+    if sample < Share::ALL {
+        let _ = write!(out, ",\"sample\":\"{sample}\"");
     }
     out.push_str("}\n");
 }
@@ -261,6 +343,8 @@ mod tests {
             status: 200,
             bytes: 5,
             received: Some(7),
+            place: (Some("shop.example"), Some("/")),
+            tried: &[Tried { server: "b/web.1", result: Outcome::Refused, took: Duration::from_micros(250) }],
             server: Some("a/web.1"),
             tries: 2,
             total: Duration::from_micros(1500),
@@ -268,13 +352,19 @@ mod tests {
             ..Line::refused("00ff", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "http")
         };
         let mut text = String::new();
-        json(&mut text, "a", jiff::Timestamp::UNIX_EPOCH, &line);
+        json(&mut text, "a", jiff::Timestamp::UNIX_EPOCH, &line, Share::of_a_million(10_000).unwrap());
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "1970-01-01T00:00:00.000Z");
         assert_eq!(value["path"], "/a\"b\u{1}");
         assert_eq!(value["time_ms"]["total"], 1.5);
         assert_eq!((&value["server"], &value["tries"]), (&"a/web.1".into(), &2.into()));
         assert_eq!(value["received"], 7);
+        assert_eq!((&value["site"], &value["route"]), (&"shop.example".into(), &"/".into()));
+        assert_eq!(
+            value["tried"],
+            serde_json::json!([{"server": "b/web.1", "result": "refused", "ms": 0.25}])
+        );
+        assert_eq!(value["sample"], "1%");
         text.clear();
         common(&mut text, jiff::Timestamp::UNIX_EPOCH, &line);
         assert_eq!(
@@ -286,5 +376,25 @@ mod tests {
             Line { status: 400, ..Line::refused("00ff", IpAddr::V4(Ipv4Addr::UNSPECIFIED), "http") };
         common(&mut text, jiff::Timestamp::UNIX_EPOCH, &refused);
         assert!(text.contains("] \"-\" 400 0 - "), "{text}");
+    }
+
+    #[test]
+    fn a_sample_holds_what_went_wrong_and_a_share_of_the_rest() {
+        let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let line = |id| Line { status: 200, tries: 1, ..Line::refused(id, address, "http") };
+        let sample = LogSample { share: Share::of_a_million(10_000).unwrap(), ..LogSample::default() };
+        let (low, high) = (line("00ffffff00"), line("03ffffff00"));
+        assert_eq!(sampled(&sample, &low), Some(sample.share));
+        assert_eq!(sampled(&sample, &high), None);
+        assert_eq!(sampled(&LogSample::default(), &high), Some(Share::ALL));
+        for always in [
+            Line { status: 502, ..high.clone() },
+            Line { status: 0, why: Some("client_gone"), ..high.clone() },
+            Line { tries: 2, ..high.clone() },
+            Line { total: Duration::from_secs(1), ..high.clone() },
+        ] {
+            assert_eq!(sampled(&sample, &always), Some(Share::ALL), "{always:?}");
+        }
+        assert_eq!(sampled(&sample, &Line { status: 404, why: Some("no_route"), ..high }), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access_log::{Outcome, Tried};
 use crate::codec::{Asked, BodyLength, Method};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
@@ -19,6 +20,8 @@ pub struct Answered<'a> {
     pub bytes: u64,
     pub server: Option<&'a Server>,
     pub tries: u32,
+    /// Those that brought no answer, in their order.
+    pub tried: Vec<Tried<'a>>,
     pub connect: Duration,
     pub first_byte: Duration,
     pub why: Option<&'static str>,
@@ -36,7 +39,12 @@ pub enum End {
     Reset,
 }
 
-impl Answered<'_> {
+impl<'a> Answered<'a> {
+    /// A try ended without an answer.
+    pub fn failed(&mut self, server: &'a Server, result: Outcome, took: Duration) {
+        self.tried.push(Tried { server: server.id.as_str(), result, took });
+    }
+
     pub fn own(status: u16, why: Option<&'static str>, end: End) -> Self {
         let zero = Duration::ZERO;
         Self {
@@ -44,6 +52,7 @@ impl Answered<'_> {
             bytes: 0,
             server: None,
             tries: 0,
+            tried: Vec::new(),
             connect: zero,
             first_byte: zero,
             why,

@@ -399,6 +399,9 @@ impl<'c, S: Io> Attempt<'c, S> {
             }
         };
         let route = server.proxy_protocol.map(|_| self.connection.client.route_of(self.request.client));
+        let counters = server.counters(worker.index);
+        counters.sent.add(self.up.out.written);
+        counters.received.add(self.head_bytes + self.down.bytes);
         let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
         if let Some(stream) = self.give_back().filter(|_| is_clean) {
             worker.idle.put(server, stream, Instant::now(), route);

@@ -13,8 +13,8 @@ use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
-    AccessLog, Balancing, EdgeLimits, HealthCheck, HostPattern, Http2, NodeName, PoolName, Proxies,
-    ProxyVersion, Route, SiteRules,
+    AccessLog, Balancing, EdgeLimits, HealthCheck, HostPattern, Http2, LogSample, NodeName, PoolName,
+    Proxies, ProxyVersion, Route, SiteRules,
 };
 
 use crate::client_auth::ClientAuth;
@@ -30,6 +30,7 @@ pub struct Config {
     pub limits: EdgeLimits,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub log_sample: LogSample,
     pub proxies: Proxies,
     /// The same for all edges of a cluster; `None`: this edge makes keys of its own.
     pub ticket_keys: Option<TicketKeys>,

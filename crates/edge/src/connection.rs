@@ -269,10 +269,14 @@ impl<S: Io> Connection<S> {
         worker.counters.in_flight.sub(1);
         let took = request.started.elapsed();
         worker.counters.told(answered.status);
-        worker.counters.took(answered.tunnel.map_or(took, |tunnel| tunnel.opened_after));
-        if answered.end == End::Reset {
+        let until_known = answered.tunnel.map_or(took, |tunnel| tunnel.opened_after);
+        worker.counters.took(until_known);
+        let is_cut = answered.end == End::Reset;
+        if is_cut {
             worker.counters.cut.add(1);
         }
+        let tally = request.place.tally(&view).of(worker.index);
+        tally.ended(answered.status, is_cut, answered.bytes, until_known);
         worker.log.write(&view, &worker.counters, &self.line(&request, &answered, took));
         worker.buffers.reclaim_text(std::mem::take(&mut request.head));
         answered.end
@@ -287,12 +291,14 @@ impl<S: Io> Connection<S> {
             method: request.spans.method.of(&request.head),
             host: request.spans.host.of(&request.head),
             path: request.spans.path.of(&request.head),
+            place: request.place.names(&request.view),
             version: Some(request.version),
             status: answered.status,
             bytes: answered.bytes,
             received: answered.tunnel.map(|tunnel| tunnel.from_client),
             server: answered.server.map(|s| s.id.as_str()),
             tries: answered.tries,
+            tried: &answered.tried,
             total: took,
             connect: answered.connect,
             first_byte: answered.first_byte,

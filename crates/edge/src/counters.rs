@@ -171,10 +171,30 @@ impl Reason {
     }
 }
 
+/// The names of all reasons: what `why` of the access log may be, besides that of a [`Fault`].
+pub fn reasons() -> impl Iterator<Item = &'static str> {
+    Reason::ALL.iter().map(|reason| reason.label())
+}
+
 /// Upper bounds of the latency histogram, milliseconds.
 pub const LATENCY_BOUNDS_MS: &[f64] = &[
     0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0,
 ];
+
+/// How long something took, by [`LATENCY_BOUNDS_MS`].
+#[derive(Debug, Default)]
+pub struct Latency {
+    pub counts: [Count; LATENCY_BOUNDS_MS.len() + 1],
+    pub sum_us: Count,
+}
+
+impl Latency {
+    pub fn took(&self, took: Duration) {
+        let ms = took.as_secs_f64() * 1000.0;
+        self.counts[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < ms)].add(1);
+        self.sum_us.add(took.as_micros() as u64);
+    }
+}
 
 /// Of one worker. Aligned so that two workers never write to one cache line.
 #[derive(Debug, Default)]
@@ -207,8 +227,9 @@ pub struct Counters {
     /// The same, of servers.
     pub server_faults: Counts<{ Fault::ALL.len() }>,
     pub reasons: Counts<{ Reason::ALL.len() }>,
-    pub latency: [Count; LATENCY_BOUNDS_MS.len() + 1],
-    pub latency_sum_us: Count,
+    /// Lines that the sample leaves out.
+    pub log_lines_left_out: Count,
+    pub latency: Latency,
 }
 
 impl Counters {
@@ -233,9 +254,7 @@ impl Counters {
 
     /// A request was answered after `took`. What was refused as no request has no latency.
     pub fn took(&self, took: Duration) {
-        let ms = took.as_secs_f64() * 1000.0;
-        self.latency[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < ms)].add(1);
-        self.latency_sum_us.add(took.as_micros() as u64);
+        self.latency.took(took);
     }
 }
 
@@ -270,8 +289,28 @@ pub struct ServerCounters {
     pub failed: Count,
     /// How long they took for that.
     pub took_us: Count,
+    /// Picks for requests that another server had been picked for before.
+    pub retries: Count,
+    /// What it answered: 2xx, 3xx, 4xx, 5xx.
+    pub classes: [Count; 4],
+    /// From the moment it was asked to the first byte of its answer.
+    pub response: Latency,
+    /// To it and from it, of requests that it answered.
+    pub sent: Count,
+    pub received: Count,
     pub connects: Count,
     pub connect_failures: Count,
     pub timeouts: Count,
     pub bad_responses: Count,
+}
+
+impl ServerCounters {
+    /// It began to answer, `took` after it had been asked.
+    pub fn answered(&self, status: u16, took: Duration) {
+        self.requests.add(1);
+        if let Some(class) = usize::from(status / 100).checked_sub(2) {
+            self.classes[class.min(3)].add(1);
+        }
+        self.response.took(took);
+    }
 }

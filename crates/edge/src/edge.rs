@@ -1,7 +1,7 @@
 //! The handle of a running edge: starts its threads, publishes to them, reads their numbers, ends them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,18 +16,19 @@ use crate::access_log::Writer;
 use crate::addresses::ByAddress;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
-use crate::counters::{Count, Counters, LATENCY_BOUNDS_MS, Reason};
+use crate::counters::{Count, Counters, Reason};
 use crate::doors::Doors;
 use crate::error::StartError;
 use crate::files::Forms;
 use crate::registry::Registry;
-use crate::servers::{Pool, Server};
+use crate::servers::Pool;
 use crate::snapshot::Snapshot;
 use crate::stats::*;
+use crate::tally::Tallies;
 use crate::tickets::Tickets;
 use crate::tls::{Failure, Offers};
 use crate::worker::{Phase, Shared, Worker};
-use crate::{descriptors, health};
+use crate::{descriptors, gather, health};
 
 /// A running edge. Dropping it without [`Edge::drain`] ends it at once, running requests included.
 pub struct Edge {
@@ -43,6 +44,7 @@ pub struct Edge {
 /// What only the control side uses.
 struct Control {
     registry: Registry,
+    tallies: Tallies,
     doors: Doors,
     offers: Offers,
     tickets: Arc<Tickets>,
@@ -69,7 +71,8 @@ impl Edge {
         let tickets = Arc::new(Tickets::new().map_err(StartError::Tls)?);
         tickets.replace(config.ticket_keys.as_ref());
         let offers = Offers::new(tickets.clone()).map_err(StartError::Tls)?;
-        let snapshot = Snapshot::compile(config, &mut registry, &offers, workers);
+        let mut tallies = Tallies::new(workers);
+        let snapshot = Snapshot::compile(config, &mut registry, &mut tallies, &offers, workers);
         let (pools, checked) = watch::channel(snapshot.pools.clone());
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -98,7 +101,8 @@ impl Edge {
         }
         let log_lines_lost = writer.lost();
         let (pools, writer) = (Some(pools), Some(writer));
-        let control = Control { registry, doors, offers, tickets, pools, threads, writer, has_warned };
+        let control =
+            Control { registry, tallies, doors, offers, tickets, pools, threads, writer, has_warned };
         Ok(Edge { shared, control: Mutex::new(control), phase, ended, log_lines_lost })
     }
 
@@ -107,9 +111,9 @@ impl Edge {
     pub fn publish(&self, config: Config) {
         let mut control = self.control();
         let config = within_descriptors(config, &mut control.has_warned);
-        let Control { registry, offers, tickets, .. } = &mut *control;
+        let Control { registry, tallies, offers, tickets, .. } = &mut *control;
         tickets.replace(config.ticket_keys.as_ref());
-        let snapshot = Snapshot::compile(config, registry, offers, self.shared.counters.len());
+        let snapshot = Snapshot::compile(config, registry, tallies, offers, self.shared.counters.len());
         if let Some(pools) = &control.pools {
             pools.send_replace(snapshot.pools.clone());
         }
@@ -187,11 +191,9 @@ impl Edge {
                 .map(|f| (f.label(), sum(&|w| w.tls_failures[*f as usize].get())))
                 .collect(),
             retries: sum(&|w| w.retries.get()),
-            latency: Histogram {
-                bounds_ms: LATENCY_BOUNDS_MS,
-                counts: (0..=LATENCY_BOUNDS_MS.len()).map(|i| sum(&|w| w.latency[i].get())).collect(),
-                sum_ms: sum(&|w| w.latency_sum_us.get()) as f64 / 1000.0,
-            },
+            latency: gather::histogram(|count| sum(&|w| count(&w.latency))),
+            log_lines_left_out: sum(&|w| w.log_lines_left_out.get()),
+            routes: snapshot.tallies.iter().map(|tally| gather::route(tally)).collect(),
             log_lines_dropped: sum(&|w| w.log_lines_dropped.get()) + self.log_lines_lost.get(),
             pools: self.pools(&snapshot.pools),
         }
@@ -200,9 +202,9 @@ impl Edge {
     /// With the servers that are no longer listed but still answer.
     fn pools(&self, pools: &[Arc<Pool>]) -> BTreeMap<PoolName, PoolStats> {
         let mut all: BTreeMap<_, _> =
-            pools.iter().map(|pool| (pool.name.clone(), pool_stats(pool))).collect();
+            pools.iter().map(|pool| (pool.name.clone(), gather::pool(pool))).collect();
         for server in self.control().registry.leaving() {
-            let left = || ServerStats { state: State::Draining, ..server_stats(server) };
+            let left = || ServerStats { state: State::Draining, ..gather::server(server) };
             let pool = all.entry(server.pool.clone()).or_default();
             pool.servers.entry(server.id.clone()).or_insert_with(left);
         }
@@ -264,37 +266,6 @@ fn within_descriptors(mut config: Config, has_warned: &mut bool) -> Config {
 
 fn set_https_port(shared: &Shared, port: Option<u16>) {
     shared.https_port.store(port.unwrap_or(0), Ordering::Relaxed);
-}
-
-fn pool_stats(pool: &Pool) -> PoolStats {
-    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    PoolStats {
-        out_of_turn: get(&pool.shared.out_of_turn),
-        ejections: get(&pool.shared.ejections),
-        panics: get(&pool.shared.panics),
-        hedges: get(&pool.shared.hedges),
-        over_budget: get(&pool.shared.over_budget),
-        waiting: pool.shared.queue.waiting() as u64,
-        waited: get(&pool.shared.queue.waited),
-        servers: pool.servers.iter().map(|server| (server.id.clone(), server_stats(server))).collect(),
-    }
-}
-
-fn server_stats(server: &Server) -> ServerStats {
-    let sum = |count: fn(&crate::counters::ServerCounters) -> u64| server.sum(count);
-    ServerStats {
-        state: server.state(),
-        address: server.address,
-        in_flight: sum(|c| c.in_flight.get()),
-        requests: sum(|c| c.requests.get()),
-        picks: sum(|c| c.picks.get()),
-        failures: FailureStats {
-            connect: sum(|c| c.connect_failures.get()),
-            timeout: sum(|c| c.timeouts.get()),
-            bad_response: sum(|c| c.bad_responses.get()),
-        },
-        connects: sum(|c| c.connects.get()),
-    }
 }
 
 fn spawn(

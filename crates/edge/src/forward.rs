@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::access_log::Outcome;
 use crate::answer::{self, Answered, End};
 use crate::attempt::{Attempt, Lost};
 use crate::buffer::Buffer;
@@ -91,6 +92,7 @@ async fn as_it_is<'p, S: Io>(
         let counters = server.counters(worker.index);
         if turn.is_some() {
             worker.counters.retries.add(1);
+            counters.retries.add(1);
         } else {
             turn = Some(server);
             counters.firsts.add(1);
@@ -119,8 +121,14 @@ async fn as_it_is<'p, S: Io>(
                 request.head = up.out.into_lead();
                 return unanswered(&worker, trip, Reason::DrainTime);
             }
-            Err(ConnectError::NoResources) => break (503, Reason::NoResources),
+            Err(ConnectError::NoResources) => {
+                trip.failed(server, Outcome::NoResources, connect);
+                break (503, Reason::NoResources);
+            }
             Err(error) => {
+                let is_refused = error == ConnectError::Refused;
+                let outcome = if is_refused { Outcome::Refused } else { Outcome::NotConnected };
+                trip.failed(server, outcome, connect);
                 place.not_connected(&error, worker.index, connect);
                 if trip.tries as usize > pool.servers.len() + REPEATS as usize {
                     break (503, Reason::NoConnection);
@@ -140,7 +148,10 @@ async fn as_it_is<'p, S: Io>(
         let Runner { mut place, stream, in_flight, ahead } = runner;
         let server = place.server;
         let counters = server.counters(worker.index);
-        trip.tries += u32::from(trip.server.is_some_and(|first| first.number != server.number));
+        if let Some(first) = trip.server.filter(|first| first.number != server.number) {
+            trip.failed(first, Outcome::Slower, asked.elapsed());
+            trip.tries += 1;
+        }
         trip.server = Some(server);
         let set_cookie = choice.set_cookie(place.index(), request.scheme == Scheme::Https);
         let mut attempt = Attempt::new(connection, request, &mut up, stream);
@@ -150,7 +161,7 @@ async fn as_it_is<'p, S: Io>(
             Ok(begun) => {
                 let first_byte = attempt.first_byte.unwrap_or(asked);
                 trip.first_byte = first_byte - asked;
-                counters.requests.add(1);
+                counters.answered(begun.status, trip.first_byte);
                 place.answered(worker.index, begun.status, trip.first_byte, first_byte);
                 if turn.is_some_and(|turn| turn.number != server.number) {
                     pool.shared.out_of_turn.fetch_add(1, Ordering::Relaxed);
@@ -177,6 +188,8 @@ async fn as_it_is<'p, S: Io>(
         drop(in_flight);
         match lost {
             Lost::Closed => {
+                let outcome = if is_reused { Outcome::IdleClosed } else { Outcome::Closed };
+                trip.failed(server, outcome, asked.elapsed());
                 // A connection that was idle may close at any moment: that says nothing about the server.
                 if !is_reused {
                     counters.bad_responses.add(1);
@@ -200,6 +213,7 @@ async fn as_it_is<'p, S: Io>(
                 break (502, Reason::ServerClosed);
             }
             Lost::Bad(fault) => {
+                trip.failed(server, Outcome::BadResponse, asked.elapsed());
                 counters.bad_responses.add(1);
                 place.failed(worker.index, asked.elapsed(), Instant::now());
                 worker.counters.server_fault(fault);
@@ -207,6 +221,7 @@ async fn as_it_is<'p, S: Io>(
                 break (502, Reason::BadResponse);
             }
             Lost::Silent => {
+                trip.failed(server, Outcome::Silent, asked.elapsed());
                 counters.timeouts.add(1);
                 place.failed(worker.index, asked.elapsed(), Instant::now());
                 break (504, Reason::ResponseTime);

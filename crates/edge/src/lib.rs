@@ -28,6 +28,7 @@ mod exchange;
 mod fields;
 mod files;
 mod forward;
+mod gather;
 mod h2;
 mod health;
 mod hedge;
@@ -46,6 +47,7 @@ mod servers;
 mod snapshot;
 mod stats;
 mod sticky;
+mod tally;
 mod tickets;
 mod tls;
 mod tunnel;
@@ -59,6 +61,7 @@ pub use config::{
     Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, Secret, ServerConfig, ServerId,
     ServerTls, SiteConfig,
 };
+pub use counters::reasons;
 pub use edge::Edge;
 pub use error::StartError;
 pub use pages::{PAGE_MAX_BYTES, Page, PageError};

@@ -146,6 +146,7 @@ impl Registry {
             counters,
             member: Member::new(initial, now),
             judged: Mutex::default(),
+            last: Mutex::default(),
         });
         // Rates are judged from now on.
         server.window();

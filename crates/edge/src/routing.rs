@@ -9,6 +9,7 @@ use crate::connection::Request;
 use crate::pages::Page;
 use crate::rules::Rules;
 use crate::snapshot::{Site, Snapshot, To};
+use crate::tally::Tally;
 
 pub enum Destination {
     Route(To),
@@ -80,6 +81,21 @@ impl Place {
     /// Those of the route that was found.
     pub fn rules(self, view: &Snapshot) -> Option<&Rules> {
         Some(self.site(view)?.rules(self.route?))
+    }
+
+    /// Where requests to it are counted.
+    pub fn tally(self, view: &Snapshot) -> &Tally {
+        match (self.site(view), self.route) {
+            (None, _) => &view.no_site,
+            (Some(site), None) => &site.tally,
+            (Some(site), Some(route)) => site.route_tally(route),
+        }
+    }
+
+    /// The names of its site and route.
+    pub fn names(self, view: &Snapshot) -> (Option<&str>, Option<&str>) {
+        let site = self.site(view);
+        (site.map(|site| site.name.as_str()), site.zip(self.route).map(|(site, route)| site.path(route)))
     }
 
     fn maintenance(self, view: &Snapshot) -> Option<&Page> {

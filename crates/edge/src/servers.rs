@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tiebeam_balance::health::{Change, Policy, State};
 use tiebeam_balance::outlier::Window;
@@ -36,6 +36,8 @@ pub struct Server {
     pub(crate) member: Member,
     /// What it had done when rates were judged last.
     pub(crate) judged: Mutex<Window>,
+    /// When and why its state changed last.
+    pub(crate) last: Mutex<Option<(SystemTime, &'static str)>>,
 }
 
 impl AsMember for Server {
@@ -52,6 +54,11 @@ impl Server {
     /// How often it stopped serving: a connection from before the last time may lead to a process that is gone.
     pub fn falls(&self) -> u32 {
         self.member.falls()
+    }
+
+    /// When and why its state changed last; `None`: never.
+    pub fn last_change(&self) -> Option<(SystemTime, &'static str)> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn counters(&self, worker: usize) -> &ServerCounters {
@@ -80,6 +87,8 @@ impl Server {
     fn tell(&self, change: Option<Change>) {
         if let Some(change) = change {
             tracing::info!(pool = %self.pool, server = %self.id, address = %self.address, "server {change}");
+            // A panic while it was held has left one of the two values, whole.
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), change.why));
         }
     }
 

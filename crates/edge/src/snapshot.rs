@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tiebeam_topology::{AccessLog, EdgeLimits, HostPattern, Http2, NodeName, Proxies, StatusPattern, Target};
+use tiebeam_topology::{
+    AccessLog, EdgeLimits, HostPattern, Http2, LogSample, NodeName, Proxies, StatusPattern, Target,
+};
 
 use crate::client_auth::ClientAuth;
 use crate::codec::HeadLimits;
@@ -14,6 +16,7 @@ use crate::pages::Page;
 use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::servers::Pool;
+use crate::tally::{Tallies, Tally, TallyName};
 use crate::tls::{Offer, Offers};
 
 /// Immutable; a new one replaces it.
@@ -23,9 +26,13 @@ pub struct Snapshot {
     pub head_limits: HeadLimits,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub log_sample: LogSample,
     pub proxies: Proxies,
     pub via: bool,
     pub pools: Vec<Arc<Pool>>,
+    pub tallies: Vec<Arc<Tally>>,
+    /// Of requests for no site.
+    pub no_site: Arc<Tally>,
     sites: Vec<Site>,
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
@@ -35,6 +42,10 @@ pub struct Snapshot {
 }
 
 pub struct Site {
+    /// As in the file.
+    pub name: String,
+    /// Of requests for no route.
+    pub tally: Arc<Tally>,
     /// What it offers over HTTPS; `None`: it has no certificate.
     pub offer: Option<Offer>,
     pub clients: Option<ClientAuth>,
@@ -50,6 +61,7 @@ struct Route {
     path: String,
     to: To,
     rules: Rules,
+    tally: Arc<Tally>,
 }
 
 /// Where a route leads.
@@ -66,7 +78,13 @@ pub enum To {
 }
 
 impl Snapshot {
-    pub fn compile(config: Config, registry: &mut Registry, offers: &Offers, workers: usize) -> Self {
+    pub fn compile(
+        config: Config,
+        registry: &mut Registry,
+        tallies: &mut Tallies,
+        offers: &Offers,
+        workers: usize,
+    ) -> Self {
         let pools = registry.compile(&config.pools, config.secret.as_ref(), workers, Instant::now());
         let mut snapshot = Self {
             node: config.node,
@@ -78,6 +96,9 @@ impl Snapshot {
             limits: config.limits,
             http2: config.http2,
             access_log: config.access_log,
+            log_sample: config.log_sample,
+            tallies: Vec::new(),
+            no_site: tallies.get(TallyName::NoSite),
             proxies: config.proxies,
             via: config.via,
             pools,
@@ -89,6 +110,12 @@ impl Snapshot {
         };
         for (pattern, site) in config.sites {
             let limits = snapshot.limits.clone();
+            let name = pattern.to_string();
+            let mut tally = |route: Option<&str>| {
+                let (site, route) = (name.clone(), route.map(str::to_owned));
+                tallies.get(TallyName::Of { site, route })
+            };
+            let tally_of_site = tally(None);
             let routes = site.routes.into_iter().map(|route| {
                 let rules = Rules::compile(&route, &site.rules, &limits, &config.pages);
                 let to = match route.to {
@@ -100,12 +127,14 @@ impl Snapshot {
                     }
                     Target::Redirect(redirect) => To::Redirect(redirect.status.into()),
                 };
-                Route { path: route.path, to, rules }
+                Route { tally: tally(Some(&route.path)), path: route.path, to, rules }
             });
-            let routes = routes.collect();
+            let routes: Vec<Route> = routes.collect();
             let page = |path: &PathBuf| config.pages.get(path).cloned();
             let errors = site.rules.errors.iter();
             let site = Site {
+                name,
+                tally: tally_of_site,
                 offer: site.tls.map(|key| offers.offer(Some(key), site.clients.as_ref(), snapshot.http2)),
                 clients: site.clients,
                 redirect: site.redirect,
@@ -126,6 +155,7 @@ impl Snapshot {
                 HostPattern::Any => snapshot.any = Some(index),
             }
         }
+        snapshot.tallies = tallies.finish();
         snapshot
     }
 
@@ -172,6 +202,14 @@ impl Site {
 
     pub fn to(&self, route: usize) -> &To {
         &self.routes[route].to
+    }
+
+    pub fn path(&self, route: usize) -> &str {
+        &self.routes[route].path
+    }
+
+    pub fn route_tally(&self, route: usize) -> &Tally {
+        &self.routes[route].tally
     }
 
     pub fn rules(&self, route: usize) -> &Rules {

@@ -4,6 +4,7 @@
 //! a request: workers count in [`crate::counters`].
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tiebeam_balance::health::State;
@@ -37,7 +38,25 @@ pub struct Stats {
     pub latency: Histogram,
     /// Lines of the access log that were dropped because its writer was behind, or lost because its disk failed.
     pub log_lines_dropped: u64,
+    /// Lines of the access log that its sample left out.
+    pub log_lines_left_out: u64,
     pub pools: BTreeMap<PoolName, PoolStats>,
+    /// By site and route, as many as are kept apart.
+    pub routes: Vec<RouteStats>,
+}
+
+/// What went to one route.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteStats {
+    /// As in the file; `-`: none; `other`: those beyond the bound.
+    pub site: String,
+    /// Its path; `-`: none of the site.
+    pub route: String,
+    pub responses: ResponseStats,
+    /// Bytes of bodies.
+    pub to_clients: u64,
+    /// As of all requests.
+    pub latency: Histogram,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -130,6 +149,31 @@ pub struct ServerStats {
     pub failures: FailureStats,
     /// Connections opened to it for requests.
     pub connects: u64,
+    /// Picks for requests that another server had been picked for before.
+    pub retries: u64,
+    /// What it answered.
+    pub responses: ClassStats,
+    /// Bytes to it and from it, of requests that it answered.
+    pub sent: u64,
+    pub received: u64,
+    /// From the moment it was asked to the first byte of its answer.
+    pub response_time: Histogram,
+    /// When its state changed last, by the wall clock, and why; `None`: it did not.
+    pub since: Option<SystemTime>,
+    pub why: Option<&'static str>,
+}
+
+/// Answers by class of status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClassStats {
+    #[serde(rename = "2xx")]
+    pub successful: u64,
+    #[serde(rename = "3xx")]
+    pub redirection: u64,
+    #[serde(rename = "4xx")]
+    pub client_error: u64,
+    #[serde(rename = "5xx")]
+    pub server_error: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

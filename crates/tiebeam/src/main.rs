@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod explain;
 mod node;
+mod why;
 
 use std::process::ExitCode;
 

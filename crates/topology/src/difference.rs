@@ -215,6 +215,11 @@ servers = ["10.0.0.9:3000"]
             ("http = 80", "http = 80\nworkers = 3", "edge.workers: new, 3 (restart)"),
             ("http = 80", "http = 80\naccess_log = \"off\"", "edge.access_log: \"json\" -> \"off\""),
             (
+                "http = 80",
+                "http = 80\naccess_log_sample = \"0.5%\"",
+                "edge.access_log_sample: \"100%\" -> \"0.5%\"",
+            ),
+            (
                 "[pool.web]",
                 "[edge.limits]\nidle_time = \"1500ms\"\n[pool.web]",
                 "edge.limits.idle_time: 60s -> 1500ms",

@@ -6,6 +6,7 @@
 mod balancing;
 mod difference;
 mod file;
+mod log_sample;
 mod model;
 mod moment;
 mod name;
@@ -16,6 +17,7 @@ mod wal;
 
 pub use balancing::{Algorithm, Balancing, Ejection, HashBy, HashByError, PoolServer, Retries};
 pub use difference::{Change, Takes};
+pub use log_sample::{LogSample, Share};
 pub use model::*;
 pub use moment::Moment;
 pub use name::{AppName, ClusterName, HostPattern, NameError, NodeName, PoolName};

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::{
-    AppName, Balancing, ClusterName, HostPattern, NodeName, PoolName, PoolServer, Route, SiteRules, Target,
+    AppName, Balancing, ClusterName, HostPattern, LogSample, NodeName, PoolName, PoolServer, Route,
+    SiteRules, Target,
 };
 
 /// A whole `tiebeam.toml`, checked.
@@ -59,6 +60,8 @@ pub struct Edge {
     pub workers: Option<NonZeroUsize>,
     pub http2: Http2,
     pub access_log: AccessLog,
+    #[serde(flatten)]
+    pub log_sample: LogSample,
     /// Whether the edge names itself in `Via` of what it passes on.
     pub via: bool,
     pub proxies: Proxies,

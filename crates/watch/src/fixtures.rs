@@ -136,6 +136,7 @@ fn edge(ip: Ipv4Addr, i: u64, servers: &[String]) -> EdgeView {
         in_flight: 2 + i,
         requests_total: 1_402_113 + i,
         failures_total: 0,
+        figures: ServerFigures::default(),
     };
     EdgeView {
         http: Some(SocketAddr::from((ip, 80))),
@@ -153,6 +154,7 @@ fn edge(ip: Ipv4Addr, i: u64, servers: &[String]) -> EdgeView {
             servers: servers.iter().map(server).collect(),
             ..PoolView::default()
         }],
+        sites: Vec::new(),
     }
 }
 

@@ -15,54 +15,13 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::extra::{Extra, Kind, Labels, Sample};
 use crate::{
     DatabaseRole, DatabaseView, EdgeView, InstanceView, NodeView, PoolView, ServerState, SqlView, View,
 };
 
 /// The `Content-Type` of what [`metrics`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Its samples are named `…_total`; the name is given without it.
-    Counter,
-    Gauge,
-}
-
-/// A family of the caller's own, written with those of the view: what this node counts and nobody else needs to know.
-#[derive(Clone, Debug)]
-pub struct Extra {
-    /// Without `tiebeam_`.
-    pub name: &'static str,
-    pub help: &'static str,
-    pub kind: Kind,
-    /// By the value of `label`; one sample without it where there is none.
-    pub samples: Vec<(String, u64)>,
-    pub label: Option<&'static str>,
-}
-
-impl Extra {
-    /// One counter.
-    pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: Kind::Counter, samples: vec![(String::new(), value)], label: None }
-    }
-
-    /// One gauge.
-    pub fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { kind: Kind::Gauge, ..Self::counter(name, help, value) }
-    }
-
-    /// One counter for each value of a label.
-    pub fn counters<N: Into<String>>(
-        name: &'static str,
-        help: &'static str,
-        label: &'static str,
-        samples: impl IntoIterator<Item = (N, u64)>,
-    ) -> Self {
-        let samples = samples.into_iter().map(|(of, n)| (of.into(), n)).collect();
-        Self { name, help, kind: Kind::Counter, samples, label: Some(label) }
-    }
-}
 
 /// The text, ending in `# EOF`.
 pub fn metrics(view: Arc<View>, extra: Vec<Extra>) -> String {
@@ -80,7 +39,6 @@ struct Scrape {
     extra: Vec<Extra>,
 }
 
-type Labels = Vec<(&'static str, String)>;
 type Samples = Vec<(Labels, f64)>;
 
 impl Collector for Scrape {
@@ -96,12 +54,9 @@ impl Collector for Scrape {
             own.database.as_ref().map_or(Ok(()), |database| self.database(database, &mut out))?;
         }
         for e in &self.extra {
-            let labels = |of: &String| match e.label {
-                Some(label) => with(self.own(), label, of),
-                None => self.own(),
-            };
-            let samples = e.samples.iter().map(|(of, n)| (labels(of), *n as f64)).collect();
-            out.write(e.kind, e.name, e.help, None, samples)?;
+            let labels = |of: &Labels| self.own().into_iter().chain(of.iter().cloned()).collect();
+            let samples = e.samples.iter().map(|(of, sample)| (labels(of), sample));
+            out.extra(e, samples.collect())?;
         }
         Ok(())
     }
@@ -273,6 +228,36 @@ impl Out<'_> {
         self.write(Kind::Counter, name, help, None, samples)
     }
 
+    fn extra(&mut self, family: &Extra, samples: Vec<(Labels, &Sample)>) -> fmt::Result {
+        if family.kind != Kind::Seconds {
+            let number = |(labels, sample)| match sample {
+                &Sample::Number(n) => Some((labels, n as f64)),
+                Sample::Times { .. } => None,
+            };
+            let samples = samples.into_iter().filter_map(number).collect();
+            return self.write(family.kind, family.name, family.help, None, samples);
+        }
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let (name, help) = (family.name, family.help);
+        let mut encoder =
+            self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (labels, sample) in samples {
+            let Sample::Times { bounds_ms, counts, sum_ms } = sample else { continue };
+            let bounds = bounds_ms.iter().map(|ms| ms / 1000.0).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+            let count = counts.iter().sum();
+            encoder.encode_family(&labels)?.encode_histogram::<Labels>(
+                sum_ms / 1000.0,
+                count,
+                &buckets,
+                None,
+            )?;
+        }
+        Ok(())
+    }
+
     /// One family; nothing at all where it has no samples.
     fn write(
         &mut self,
@@ -287,11 +272,11 @@ impl Out<'_> {
         }
         let metric = match kind {
             Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
+            Kind::Gauge | Kind::Seconds => MetricType::Gauge,
         };
         let put = |sample: MetricEncoder<'_>, value: f64| match kind {
             Kind::Counter => ConstCounter::new(value as u64).encode(sample),
-            Kind::Gauge => ConstGauge::new(value).encode(sample),
+            Kind::Gauge | Kind::Seconds => ConstGauge::new(value).encode(sample),
         };
         let mut family = self.encoder.encode_descriptor(name, help, unit.as_ref(), metric)?;
         if let [(labels, value)] = samples.as_slice()

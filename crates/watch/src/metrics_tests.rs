@@ -10,6 +10,15 @@ fn text(view: View) -> String {
     let extra = vec![
         Extra::counter("console_refused", "Connections refused", 3),
         Extra::counters("edge_refused", "Requests refused", "why", bounds),
+        Extra {
+            name: "server_response",
+            help: "Until the first byte",
+            kind: Kind::Seconds,
+            samples: vec![(
+                vec![("pool", "web".into()), ("server", "a/web.1".into())],
+                Sample::Times { bounds_ms: &[1.0, 250.0], counts: vec![3, 2, 1], sum_ms: 1712.5 },
+            )],
+        },
     ];
     metrics(Arc::new(view), extra)
 }
@@ -103,6 +112,7 @@ fn strict(text: &str) -> Result<(), String> {
         match kinds.get(family) {
             Some(&"gauge") if name == family => {}
             Some(&"counter") if name.strip_suffix("_total") == Some(family) => {}
+            Some(&"histogram") if is_of_histogram(name, family) => {}
             _ => return fault("a sample outside its family"),
         }
         let mut labels = BTreeMap::new();
@@ -121,6 +131,10 @@ fn strict(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn is_of_histogram(name: &str, family: &str) -> bool {
+    name.strip_prefix(family).is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
 }
 
 fn read_labels<'a>(mut rest: &'a str, labels: &mut BTreeMap<&'a str, String>) -> Option<&'a str> {

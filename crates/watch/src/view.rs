@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::figures::{ServerFigures, SiteView};
 use serde::{Deserialize, Deserializer, Serialize};
 use tiebeam_topology::{ClusterName, Epoch, Lsn, NodeName, Role, Timeline};
 
@@ -147,6 +148,9 @@ pub struct EdgeView {
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub pools: Vec<PoolView>,
+    /// As many as are told apart.
+    #[serde(default)]
+    pub sites: Vec<SiteView>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -178,6 +182,8 @@ pub struct ServerView {
     pub in_flight: u64,
     pub requests_total: u64,
     pub failures_total: u64,
+    #[serde(default)]
+    pub figures: ServerFigures,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

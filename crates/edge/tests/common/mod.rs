@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tiebeam_edge::*;
 use tiebeam_topology::{
-    AccessLog, Balancing, EdgeLimits, HealthCheck, Http2, Proxies, Route, SiteRules, Target,
+    AccessLog, Balancing, EdgeLimits, HealthCheck, Http2, LogSample, Proxies, Route, SiteRules, Target,
 };
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
@@ -187,6 +187,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         limits: limits(),
         http2: Http2::On,
         access_log: AccessLog::Json,
+        log_sample: LogSample::default(),
         proxies: Proxies::default(),
         ticket_keys: None,
         via: true,

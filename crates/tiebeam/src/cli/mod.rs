@@ -13,6 +13,7 @@ mod node;
 mod ports;
 mod schema;
 mod status;
+mod why;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -47,6 +48,8 @@ enum Verb {
     Apply(apply::Arguments),
     /// How the cluster is, on one screen
     Status(status::Arguments),
+    /// What became of a request, step by step, and why
+    Why(why::Arguments),
     /// What a thing is, what this cluster does with it now, and what happens when a node dies
     Explain(explain::Arguments),
     /// Print the JSON Schema of tiebeam.toml
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(a) => apply::plan(a),
         Verb::Apply(a) => apply::apply(a),
         Verb::Status(a) => status::run(a),
+        Verb::Why(a) => why::run(a),
         Verb::Explain(a) => explain::run(a),
         Verb::Schema => schema::run(),
         Verb::DemoApp => demo_app::run(),

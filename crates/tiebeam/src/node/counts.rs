@@ -2,9 +2,9 @@
 
 use tiebeam_watch::Extra;
 
-use super::Here;
 use super::board::Board;
 use super::report::Sources;
+use super::{Here, edge_counts};
 
 pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
     let mut own = vec![Extra::counter(
@@ -25,6 +25,7 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
     own.push(Extra::counters("ledger_events", "What the ledger of this node went through", "what", calls));
     if let Some(edge) = &sources.edge {
         let s = edge.stats();
+        let by_route_and_server = edge_counts::families(&s);
         let help =
             "Requests and connections refused, by the bound that was reached or the rule that was broken";
         own.push(Extra::counters("edge_refused", help, "why", s.refused));
@@ -45,6 +46,9 @@ pub fn own(here: &Here, board: &Board, sources: &Sources) -> Vec<Extra> {
         own.push(Extra::counters("edge_http2", help, "what", http2));
         let help = "Lines of the access log that were dropped because its writer was behind, or lost because its disk failed";
         own.push(Extra::counter("edge_log_lines_dropped", help, s.log_lines_dropped));
+        let help = "Lines that the sample of the access log left out";
+        own.push(Extra::counter("edge_log_lines_left_out", help, s.log_lines_left_out));
+        own.extend(by_route_and_server);
     }
     if let Some(router) = &sources.router {
         let s = router.stats();

@@ -279,6 +279,7 @@ fn config(here: &Here, served: &Served, known: Known) -> Config {
         limits: file.map(|f| f.limits.clone()).unwrap_or_default(),
         http2: file.map_or(Http2::On, |f| f.http2),
         access_log: file.map_or(AccessLog::Off, |f| f.access_log),
+        log_sample: file.map(|f| f.log_sample).unwrap_or_default(),
         proxies: file.map(|f| f.proxies.clone()).unwrap_or_default(),
         ticket_keys,
         via: file.is_none_or(|f| f.via),

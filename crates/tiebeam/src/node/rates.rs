@@ -34,22 +34,22 @@ impl Rate {
 #[derive(Debug, Default)]
 pub struct Quantiles {
     last: Option<(Moment, Vec<u64>)>,
-    p50_p99_ms: (Option<f64>, Option<f64>),
+    p50_p95_p99_ms: [Option<f64>; 3],
 }
 
 impl Quantiles {
-    /// `counts[i]` counts what took at most `bounds_ms[i]`, the last one all that took longer.
-    pub fn of(&mut self, bounds_ms: &[f64], counts: &[u64], now: Moment) -> (Option<f64>, Option<f64>) {
+    /// The median, the 95th and the 99th percentile. `counts[i]` counts what took at most `bounds_ms[i]`, the last one all that took longer.
+    pub fn of(&mut self, bounds_ms: &[f64], counts: &[u64], now: Moment) -> [Option<f64>; 3] {
         let due = self.last.as_ref().is_none_or(|(at, _)| now.since(*at).as_millis() as u64 >= WINDOW_MS);
         if due {
             if let Some((_, before)) = &self.last {
                 let grown: Vec<u64> =
                     counts.iter().zip(before).map(|(now, before)| now.saturating_sub(*before)).collect();
-                self.p50_p99_ms = (quantile(bounds_ms, &grown, 0.50), quantile(bounds_ms, &grown, 0.99));
+                self.p50_p95_p99_ms = [0.50, 0.95, 0.99].map(|q| quantile(bounds_ms, &grown, q));
             }
             self.last = Some((now, counts.to_vec()));
         }
-        self.p50_p99_ms
+        self.p50_p95_p99_ms
     }
 }
 
@@ -85,9 +85,12 @@ mod tests {
     fn quantiles_are_of_what_came_in_between() {
         let bounds = [1.0, 10.0, 100.0];
         let mut q = Quantiles::default();
-        assert_eq!(q.of(&bounds, &[1000, 0, 0, 0], Moment::from_ms(0)), (None, None));
-        assert_eq!(q.of(&bounds, &[1000, 90, 10, 0], Moment::from_ms(1000)), (Some(10.0), Some(100.0)));
-        assert_eq!(q.of(&bounds, &[1000, 90, 10, 0], Moment::from_ms(2000)), (None, None));
-        assert_eq!(q.of(&bounds, &[1000, 90, 10, 1], Moment::from_ms(3000)), (Some(100.0), Some(100.0)));
+        assert_eq!(q.of(&bounds, &[1000, 0, 0, 0], Moment::from_ms(0)), [None; 3]);
+        assert_eq!(
+            q.of(&bounds, &[1000, 90, 10, 0], Moment::from_ms(1000)),
+            [Some(10.0), Some(100.0), Some(100.0)]
+        );
+        assert_eq!(q.of(&bounds, &[1000, 90, 10, 0], Moment::from_ms(2000)), [None; 3]);
+        assert_eq!(q.of(&bounds, &[1000, 90, 10, 1], Moment::from_ms(3000)), [Some(100.0); 3]);
     }
 }

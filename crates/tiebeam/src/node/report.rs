@@ -13,12 +13,13 @@ use tiebeam_sql::Router;
 use tiebeam_topology::{Database, Moment, NodeName, Role, Timeline};
 use tiebeam_watch::{
     ClusterDatabaseView, DatabaseRole, DatabaseView, EdgeView, InstanceState, InstanceView, NodeView,
-    PoolView, ServerState, ServerView, SqlView,
+    PoolView, SqlView,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::board::{Board, REPORTS, durability_words, unix_ms};
+use super::figures::Figures;
 use super::rates::{Quantiles, Rate};
 use super::{Here, counts, memory};
 
@@ -49,6 +50,7 @@ impl Part {
             started: Moment::now(),
             requests: Rate::default(),
             latency: Quantiles::default(),
+            figures: Figures::default(),
             statements: Rate::default(),
         };
         Self { task: tokio::spawn(reporter.run()), here: here.clone() }
@@ -73,6 +75,7 @@ struct Reporter {
     started: Moment,
     requests: Rate,
     latency: Quantiles,
+    figures: Figures,
     statements: Rate,
 }
 
@@ -117,33 +120,9 @@ impl Reporter {
     fn edge(&mut self, edge: &Edge, now: Moment) -> EdgeView {
         let stats = edge.stats();
         let addresses = edge.addresses();
-        let (p50_ms, p99_ms) = self.latency.of(stats.latency.bounds_ms, &stats.latency.counts, now);
-        let pools = stats.pools.iter().map(|(name, pool)| PoolView {
-            name: name.to_string(),
-            out_of_turn_total: pool.out_of_turn,
-            waiting: pool.waiting,
-            waited_total: pool.waited,
-            ejections_total: pool.ejections,
-            hedges_total: pool.hedges,
-            over_budget_total: pool.over_budget,
-            panics_total: pool.panics,
-            servers: pool
-                .servers
-                .iter()
-                .map(|(id, s)| ServerView {
-                    id: id.to_string(),
-                    state: match s.state {
-                        tiebeam_edge::State::Serving => ServerState::Serving,
-                        tiebeam_edge::State::Draining => ServerState::Draining,
-                        tiebeam_edge::State::Ejected => ServerState::Ejected,
-                        tiebeam_edge::State::Probing => ServerState::Probing,
-                    },
-                    in_flight: s.in_flight,
-                    requests_total: s.requests,
-                    failures_total: s.failures.connect + s.failures.timeout + s.failures.bad_response,
-                })
-                .collect(),
-        });
+        let [p50_ms, _, p99_ms] = self.latency.of(stats.latency.bounds_ms, &stats.latency.counts, now);
+        let pools = stats.pools.iter().map(|(name, pool)| self.figures.pool(name.as_str(), pool, now));
+        let pools: Vec<PoolView> = pools.collect();
         EdgeView {
             http: addresses.http,
             https: addresses.https,
@@ -155,7 +134,8 @@ impl Reporter {
             requests_per_s: self.requests.of(stats.requests, now),
             p50_ms,
             p99_ms,
-            pools: pools.collect(),
+            pools,
+            sites: self.figures.sites(&stats.routes, now),
         }
     }
 

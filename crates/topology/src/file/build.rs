@@ -55,6 +55,7 @@ fn edge(file: &File) -> Edge {
         workers: file.edge.workers,
         http2: file.edge.http2,
         access_log: file.edge.access_log,
+        log_sample: file.edge.log_sample,
         via: file.edge.via,
         proxies: file.edge.proxies.clone(),
         limits: file.edge.limits.clone(),

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::kind::{
-    Address, Choices, Count, Flag, ListOf, Listen, Named, Network, Parsed, Period, Place, Port, PortOrOff,
-    Settings, Socket, Table, Tables, Text, UrlPath,
+    Address, Choices, Count, Flag, ListOf, Listen, Named, Network, Parsed, Percentage, Period, Place, Port,
+    PortOrOff, Settings, Socket, Table, Tables, Text, UrlPath,
 };
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
@@ -136,6 +136,8 @@ section!(
         edge::WORKERS,
         edge::HTTP2,
         edge::ACCESS_LOG,
+        edge::ACCESS_LOG_SAMPLE,
+        edge::ACCESS_LOG_SLOW,
         edge::VIA,
         edge::PROXY_PROTOCOL,
         edge::TRUSTED_PROXIES,
@@ -161,6 +163,10 @@ pub(crate) mod edge {
         /// How a request is written to the log
         ACCESS_LOG: Choices<AccessLog> = "access_log", Default("'json'"),
             Choices(&[("json", AccessLog::Json), ("common", AccessLog::Common), ("off", AccessLog::Off)]);
+        /// How many of the requests are logged; errors, requests that were tried again and slow ones always are
+        ACCESS_LOG_SAMPLE: Percentage = "access_log_sample", Default("'100%'"), Percentage;
+        /// A request that takes this long is logged in any case
+        ACCESS_LOG_SLOW: Period = "access_log_slow", Default("'1s'"), ms(1, HOUR_MS);
         /// Whether what is passed on says in `Via` that it went through Tiebeam
         VIA: Flag = "via", Default("true"), Flag;
         /// Whether each connection begins with a header of the PROXY protocol; only `trusted_proxies` may then connect

@@ -17,7 +17,7 @@ pub(crate) use super::sections_site::{Fields, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
 use crate::{
     AccessLog, Algorithm, AppName, Balancing, ClusterName, Durability, EdgeLimits, EdgeMode, Ejection,
-    HashBy, Http2, NodeName, PoolName, Protocol, Proxies, ProxyVersion, Reads, Retries, Role,
+    HashBy, Http2, LogSample, NodeName, PoolName, Protocol, Proxies, ProxyVersion, Reads, Retries, Role,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -60,6 +60,7 @@ pub(crate) struct Edge {
     pub workers: Option<NonZeroUsize>,
     pub http2: Http2,
     pub access_log: AccessLog,
+    pub log_sample: LogSample,
     pub via: bool,
     pub proxies: Proxies,
     /// Where the file says that connections begin with a header of the PROXY protocol.
@@ -273,6 +274,10 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
         workers: workers(reader, &keys::edge::WORKERS),
         http2: reader.get(&keys::edge::HTTP2).value,
         access_log: reader.get(&keys::edge::ACCESS_LOG).value,
+        log_sample: LogSample {
+            share: reader.get(&keys::edge::ACCESS_LOG_SAMPLE).value,
+            slow: reader.get(&keys::edge::ACCESS_LOG_SLOW).value,
+        },
         via: reader.get(&keys::edge::VIA).value,
         proxies,
         proxy_protocol,

@@ -7,6 +7,7 @@ mod network;
 mod number;
 mod redirect;
 mod server;
+mod share;
 mod text;
 
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(crate) use self::network::{Address, Listen, ListenAt, Network, Socket};
 pub(crate) use self::number::{Count, Percent, Period, Port, PortOrOff, shown_duration};
 pub(crate) use self::redirect::{Codes, RedirectTo};
 pub(crate) use self::server::{Server, WrittenServer};
+pub(crate) use self::share::Percentage;
 pub(crate) use self::text::{Parsed, Place, Text, UrlPath};
 use super::reader::{Section, nearest, wrong_type};
 use crate::problem::{Findings, quoted};
