@@ -6,10 +6,11 @@ mod common;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::async_server::{Async, reach};
 use common::http2::{Http2, run, whole};
 use common::*;
@@ -97,7 +98,7 @@ fn what_a_slow_client_has_yet_to_read_outlives_the_drain_and_the_idle_time() {
         }
     });
     let mut config = prior_knowledge(&[server.address]);
-    config.limits.idle_time = Duration::from_secs(2);
+    config.limits.idle_time = Duration::from_secs(1);
     config.limits.streams = STREAMS;
     let edge = Arc::new(start_with(config, 1));
     run(async {
@@ -133,6 +134,39 @@ fn what_a_slow_client_has_yet_to_read_outlives_the_drain_and_the_idle_time() {
         assert_eq!(answers.await.unwrap().unwrap(), STREAMS * BODY_BYTES);
         ending.await.unwrap();
     });
+}
+
+#[test]
+fn a_body_that_is_not_as_long_as_was_said_is_no_other_request() {
+    let whole_ones = Arc::new(AtomicUsize::new(0));
+    let counter = whole_ones.clone();
+    let server = Server::start(move |mut peer| {
+        while let Some((head, body)) = peer.request() {
+            // That nothing follows may be passed on before it turns out to be untrue.
+            if head.starts_with("POST") && !body.is_empty() {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }
+            let told = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            if !peer.say(&told) || !peer.bytes(&body) {
+                return;
+            }
+        }
+    });
+    let edge = start_with(prior_knowledge(&[server.address]), 1);
+    const EVIL: &[u8] = b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
+    run(async {
+        let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
+        for said in ["0", "5", "1000", "33, 33", "+33", "0x21"] {
+            let request = Request::post("http://a/").header("content-length", said).body(()).unwrap();
+            let (answer, mut body) = client.ask(request, false).await;
+            let _ = body.send_data(Bytes::from_static(EVIL), true);
+            let is_well = answer.await.is_ok_and(|answer| answer.status().is_success());
+            assert!(!is_well, "{said}");
+            assert_eq!(client.get("http://a/next").await.unwrap().status, 200, "{said}");
+        }
+    });
+    assert_eq!(whole_ones.load(Ordering::SeqCst), 0);
+    assert_eq!(server.asked("GET /evil"), 0);
 }
 
 #[test]
@@ -188,7 +222,7 @@ impl AsyncRead for Slow {
         let mut read = ReadBuf::new(&mut piece[..most]);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
         space.put_slice(read.filled());
-        self.pause.set(tokio::time::sleep(Duration::from_millis(5)));
+        self.pause.set(tokio::time::sleep(Duration::from_millis(2)));
         Poll::Ready(Ok(()))
     }
 }
