@@ -13,6 +13,10 @@ mod files {
     pub mod path;
     pub mod ranges;
 }
+#[path = "../../crates/edge/src/h2"]
+mod h2 {
+    pub mod translate;
+}
 #[path = "../../crates/edge/src/properties/mod.rs"]
 mod properties;
 

@@ -7,6 +7,7 @@
 
 mod body;
 mod files;
+mod http2;
 mod origin;
 mod request;
 mod response;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use body::chunked;
 pub use files::{files, ranges};
+pub use http2::http2;
 pub use origin::{forwarded, proxy_protocol};
 pub use request::request;
 pub use response::response;
@@ -27,10 +29,11 @@ use crate::codec::HeadLimits;
 pub type Property = fn(&[u8]);
 
 /// All of them, by the names of their folders in `/fuzz/corpus`.
-pub const ALL: [(&str, Property); 7] = [
+pub const ALL: [(&str, Property); 8] = [
     ("chunked", chunked),
     ("files", files),
     ("forwarded", forwarded),
+    ("http2", http2),
     ("proxy_protocol", proxy_protocol),
     ("ranges", ranges),
     ("request", request),

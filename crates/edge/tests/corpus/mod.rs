@@ -68,11 +68,28 @@ pub fn seeds(property: &str) -> Vec<Vec<u8>> {
         "chunked" => requests.chain(answers).filter_map(|case| chunked_body(&case.bytes)).collect(),
         "files" => requests.filter_map(|case| path(&case.bytes)).collect(),
         "forwarded" => FORWARDED.map(|f| format!("GET / HTTP/1.1\r\nHost: a\r\n{f}\r\n\r\n").into()).into(),
+        "http2" => HTTP2.map(Into::into).into(),
         "proxy_protocol" => PROXY_PROTOCOL.map(unescape).into(),
         "ranges" => RANGES.map(Into::into).into(),
         _ => Vec::new(),
     }
 }
+
+/// Heads of HTTP/2, as text.
+const HTTP2: [&str; 12] = [
+    "GET /a?b shop.example\naccept: */*\ncookie: a=1\ncookie: b=2",
+    "POST / a:8\ncontent-length: 3\n\nabc",
+    "PUT / a\n\nabc",
+    "OPTIONS * a\nte: trailers",
+    "GET / \nhost: a",
+    "GET / a\nhost: b",
+    "GET / a\nexpect: 100-continue\nx-forwarded-for: 6.6.6.6",
+    "CONNECT / a",
+    "HEAD /%2e%2e/ user@a",
+    "200\ncontent-type: text/plain\n\n",
+    "204\ncontent-length: 0",
+    "103\nlink: </a>",
+];
 
 /// Values of `Range`.
 const RANGES: [&str; 8] = [
