@@ -43,6 +43,10 @@ http = {http}
 https = {https}
 workers = 1
 access_log = "off"
+[edge.limits]
+connections = 9000
+# All of them come from one address here.
+connections_per_address = 9000
 [site."*"]
 https = {{ cert = "cert.pem", key = "key.pem", redirect = false }}
 routes = [{{ path = "/", pool = "web" }}]
