@@ -45,6 +45,12 @@ struct More {
     text: String,
     /// With its ports; what a header of the PROXY protocol said, if there was one.
     route: Route,
+    /// `None`: it came without TLS.
+    tls: Option<Box<Agreed>>,
+}
+
+/// What a handshake left.
+struct Agreed {
     /// The name asked for by SNI.
     name: Option<String>,
     /// By which the site of that name asked for a certificate.
@@ -65,25 +71,20 @@ pub struct Origin<'a> {
 
 impl Client {
     pub fn plain(route: Route) -> Self {
-        Self::new(route, Scheme::Http, None, None, None)
+        Self::new(route, Scheme::Http, None)
     }
 
     /// `policy`: by which the client was asked for a certificate. `session` may have one then, and it is verified.
     pub fn secure(route: Route, session: &ServerConnection, policy: Option<Policy>) -> Self {
         let certificate = session.peer_certificates().and_then(<[_]>::first).filter(|_| policy.is_some());
         let certificate = certificate.map(|der| format!(":{}:", BASE64.encode(der)));
-        Self::new(route, Scheme::Https, session.server_name().map(str::to_owned), policy, certificate)
+        let agreed = Agreed { name: session.server_name().map(str::to_owned), policy, certificate };
+        Self::new(route, Scheme::Https, Some(Box::new(agreed)))
     }
 
-    fn new(
-        route: Route,
-        scheme: Scheme,
-        name: Option<String>,
-        policy: Option<Policy>,
-        certificate: Option<String>,
-    ) -> Self {
+    fn new(route: Route, scheme: Scheme, tls: Option<Box<Agreed>>) -> Self {
         let address = route.from.ip().to_canonical();
-        let more = More { text: address.to_string(), route, name, policy, certificate };
+        let more = More { text: address.to_string(), route, tls };
         Self { address, scheme, more: Rc::new(more) }
     }
 
@@ -93,18 +94,24 @@ impl Client {
         match (auth, self.scheme) {
             (None, _) => true,
             (Some(auth), Scheme::Http) => !auth.required,
-            (Some(auth), Scheme::Https) => self.more.policy == Some(auth.policy),
+            (Some(auth), Scheme::Https) => {
+                self.agreed().and_then(|agreed| agreed.policy) == Some(auth.policy)
+            }
         }
+    }
+
+    fn agreed(&self) -> Option<&Agreed> {
+        self.more.tls.as_deref()
     }
 
     /// What a server is told in `Client-Cert` (RFC 9440).
     pub fn certificate(&self) -> Option<&str> {
-        self.more.certificate.as_deref()
+        self.agreed()?.certificate.as_deref()
     }
 
     /// The name asked for by SNI.
     pub fn name(&self) -> Option<&str> {
-        self.more.name.as_deref()
+        self.agreed()?.name.as_deref()
     }
 
     /// # Errors
