@@ -99,11 +99,19 @@ pub async fn last_hop<'a, S: Io>(
     request: &Request,
     seen: &[u8],
 ) -> Answered<'a> {
-    let (status, extra, body) = match request.method {
-        Method::Trace => (200, "Content-Type: message/http\r\n", seen),
-        _ => (204, "", &[][..]),
-    };
-    say(connection, request, status, extra, body, None).await
+    match request.method {
+        Method::Trace => say(connection, request, 200, "Content-Type: message/http\r\n", seen, None).await,
+        _ => no_content(connection, request, "").await,
+    }
+}
+
+/// 204, with the lines of `extra`.
+pub async fn no_content<'a, S: Io>(
+    connection: &mut Connection<S>,
+    request: &Request,
+    extra: &str,
+) -> Answered<'a> {
+    say(connection, request, 204, extra, &[], None).await
 }
 
 /// With a short page for whoever reads it.

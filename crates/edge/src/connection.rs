@@ -246,9 +246,8 @@ impl<S: Io> Connection<S> {
                 let pool = &view.pools[*index];
                 forward(self, &mut request, pool).await
             }
-            Destination::Route(To::Files { directory, prefix }) => {
-                let (directory, prefix) = (directory.clone(), *prefix);
-                files::answer(self, &request, directory, prefix).await
+            Destination::Route(To::Files(directory)) => {
+                files::answer(self, &request, directory.clone()).await
             }
             Destination::Route(To::Redirect(status)) => {
                 answer::redirect_by_rule(self, &request, *status).await

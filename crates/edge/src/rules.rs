@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tiebeam_topology::{EdgeLimits, FieldEdits, Redirect, Route, SiteRules, Target};
 
-use crate::codec::{Edits, replaced_prefix, with_path};
+use crate::codec::{Edits, replaced_prefix, taken, with_path};
 use crate::config::Pages;
 use crate::pages::Page;
 
@@ -47,8 +47,8 @@ impl Rules {
     pub fn rewritten(&self, head: &[u8], path: std::ops::Range<usize>) -> Option<Vec<u8>> {
         let old = &head[path.clone()];
         // `*` is no path, and is of no route's.
-        let new = self.replace_prefix.as_ref().filter(|_| old.starts_with(self.prefix.as_bytes()));
-        let new = new.map(|new| replaced_prefix(old, self.prefix.len(), new));
+        let new = self.replace_prefix.as_ref().zip(taken(self.prefix.as_bytes(), old));
+        let new = new.map(|(new, taken)| replaced_prefix(old, taken, new));
         if new.is_none() && self.request.is_empty() {
             return None;
         }
@@ -60,12 +60,17 @@ impl Rules {
         Some(out)
     }
 
+    /// How many bytes of `path` are the route's own.
+    pub fn taken(&self, path: &[u8]) -> usize {
+        taken(self.prefix.as_bytes(), path).unwrap_or(0)
+    }
+
     /// Where `target`, a path with its query, is sent by this route's redirect.
     pub fn location(&self, to: &str, target: &[u8]) -> String {
         // `OPTIONS *` is about the server.
         let target = if target == b"*" { "/".into() } else { String::from_utf8_lossy(target) };
         let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        let rest = path.get(self.prefix.len()..).unwrap_or_default().trim_start_matches('/');
+        let rest = path.get(self.taken(path.as_bytes())..).unwrap_or_default().trim_start_matches('/');
         let is_plain = !to.contains(['{', '?', '#']);
         let mut location = match to.ends_with('/') && is_plain {
             true => format!("{to}{rest}"),
@@ -123,6 +128,7 @@ mod tests {
             ("/docs/", "https://docs.example/v1/{rest}", "/docs/x/y", "https://docs.example/v1/x/y"),
             ("/s/", "/find?q={rest}", "/s/shoes?page=2", "/find?q=shoes"),
             ("/s/", "/all#{rest}", "/s/shoes", "/all#shoes"),
+            ("/old/", "/new/", "//%6fld/a", "/new/a"),
             // No client can make the name of a host of it.
             ("/old/", "/", "/old//evil.example/x", "/evil.example/x"),
             ("/", "/{rest}", "///evil.example", "/evil.example"),
@@ -140,6 +146,8 @@ mod tests {
         assert_eq!(text(&rules("/api/", |_| {})), None);
         let stripped = rules("/api/", |route| route.rules.replace_prefix = Some("/".to_owned()));
         assert_eq!(text(&stripped).as_deref(), Some("GET /x?y HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let other = stripped.rewritten(b"GET //%61pi%2fx HTTP/1.1\r\n\r\n", 4..15).unwrap();
+        assert_eq!(other, b"GET /x HTTP/1.1\r\n\r\n");
         assert_eq!(stripped.rewritten(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 8..9), None);
         let named = rules("/api/", |route| {
             route.rules.request_headers.set.insert("Host".to_owned(), "b".to_owned());

@@ -10,7 +10,7 @@ use tiebeam_topology::{
 };
 
 use crate::client_auth::ClientAuth;
-use crate::codec::HeadLimits;
+use crate::codec::{HeadLimits, taken};
 use crate::config::Config;
 use crate::pages::Page;
 use crate::registry::Registry;
@@ -69,8 +69,8 @@ struct Route {
 pub enum To {
     /// Index into [`Snapshot::pools`].
     Pool(usize),
-    /// A directory, and how many bytes of the path the route itself takes.
-    Files { directory: Arc<PathBuf>, prefix: usize },
+    /// A directory.
+    Files(Arc<PathBuf>),
     /// Elsewhere, with this status; the rules of the route say where.
     Redirect(u16),
     /// A pool that the configuration does not hold: answered as a pool without servers.
@@ -122,9 +122,7 @@ impl Snapshot {
                     Target::Pool(name) => {
                         snapshot.pools.iter().position(|p| p.name == name).map_or(To::Nowhere, To::Pool)
                     }
-                    Target::Files(directory) => {
-                        To::Files { directory: Arc::new(directory), prefix: route.path.len() }
-                    }
+                    Target::Files(directory) => To::Files(Arc::new(directory)),
                     Target::Redirect(redirect) => To::Redirect(redirect.status.into()),
                 };
                 Route { tally: tally(Some(&route.path)), path: route.path, to, rules }
@@ -190,14 +188,9 @@ impl Snapshot {
 }
 
 impl Site {
-    /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary.
+    /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary, in any spelling.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        let matches = |route: &Route| {
-            let prefix = route.path.as_bytes();
-            path.starts_with(prefix)
-                && (path.len() == prefix.len() || prefix.ends_with(b"/") || path[prefix.len()] == b'/')
-        };
-        self.routes.iter().position(matches)
+        self.routes.iter().position(|route| taken(route.path.as_bytes(), path).is_some())
     }
 
     pub fn to(&self, route: usize) -> &To {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use common::http2::{Http2, run, whole};
 use common::*;
 use http::Request;
-use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink, Page, SiteConfig};
-use tiebeam_topology::{AccessLog, FieldEdits, Redirect, RedirectStatus, Route, Target};
+use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink, Page, ServerConfig, ServerId, SiteConfig};
+use tiebeam_topology::{AccessLog, FieldEdits, Http2 as Http2Mode, Redirect, RedirectStatus, Route, Target};
 
 fn to_web(path: &str) -> Route {
     Route::new(path, Target::Pool("web".parse().unwrap()))
@@ -104,6 +104,49 @@ fn paths_and_fields_toward_servers() {
     let text = std::fs::read_to_string(&path).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((&line["path"], &line["host"]), (&"/api/users".into(), &"shop.example".into()));
+}
+
+#[test]
+fn no_spelling_of_a_path_leads_around_its_route() {
+    let (admin, web) = (Server::named("admin"), Server::named("web"));
+    let mut config = config(&[web.address]);
+    let mut pool = config.pools.values().next().unwrap().clone();
+    pool.servers = vec![ServerConfig::new(ServerId::new("a0"), admin.address)];
+    config.pools.insert("admin".parse().unwrap(), pool);
+    let guarded = Route::new("/admin", Target::Pool("admin".parse().unwrap()));
+    site(&mut config).routes = vec![guarded, to_web("/public"), to_web("/")];
+    config.http2 = Http2Mode::PriorKnowledge;
+    let edge = start(config);
+    let spelled = ["//admin", "/%61dmin", "/admin%2fx", "/%2Fadmin", "/admin//x", "/adm%69n/x?/.."];
+    let dotted = [
+        "/public/../admin",
+        "/public/%2e%2E/admin",
+        "/public/.%2e",
+        "/./admin",
+        "/public/..;/admin",
+        "/public%2f..%5cadmin",
+    ];
+    let mut client = Client::new(&edge);
+    for path in spelled {
+        assert_eq!(client.get(path).body, "admin", "{path}");
+    }
+    for path in dotted {
+        assert_eq!(get(&edge, path).status, 400, "{path}");
+        assert_eq!(get(&edge, &format!("http://a{path}")).status, 400, "{path}");
+    }
+    run(async {
+        let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
+        for path in spelled {
+            assert_eq!(client.get(&format!("http://a{path}")).await.unwrap().body, b"admin", "{path}");
+        }
+        for path in dotted {
+            assert_eq!(client.get(&format!("http://a{path}")).await.unwrap().status, 400, "{path}");
+        }
+    });
+    // What a server is sent is what the client wrote.
+    assert!(admin.heads().iter().any(|head| head.starts_with("GET /%61dmin HTTP/1.1\r\n")));
+    assert_eq!((admin.heads().len(), web.heads().len()), (2 * spelled.len(), 0));
+    assert_eq!(edge.stats().refused["dot_segment"], 3 * dotted.len() as u64);
 }
 
 #[test]

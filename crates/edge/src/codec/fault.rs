@@ -15,6 +15,8 @@ pub enum Fault {
     Connect,
     #[error("the target has characters or a form that are not allowed")]
     Target,
+    #[error("the path has a segment that is `.` or `..`, in one spelling or another")]
+    DotSegment,
     #[error("the request line is longer than edge.limits.request_line_bytes")]
     LineTooLong,
     #[error("this version of HTTP is not spoken here")]
@@ -87,6 +89,7 @@ impl Fault {
             MethodTooLong,
             Connect,
             Target,
+            DotSegment,
             LineTooLong,
             Version,
             StatusLine,
@@ -141,6 +144,7 @@ impl Fault {
             Self::MethodTooLong => "method_too_long",
             Self::Connect => "connect",
             Self::Target => "target",
+            Self::DotSegment => "dot_segment",
             Self::LineTooLong => "request_line_bytes",
             Self::Version => "version",
             Self::StatusLine => "status_line",

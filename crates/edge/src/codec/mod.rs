@@ -13,6 +13,7 @@ mod fault;
 mod fields;
 mod forwarded;
 mod grammar;
+mod path;
 mod request;
 mod response;
 mod trace;
@@ -27,6 +28,7 @@ pub use fault::Fault;
 pub use fields::{Field, HeadLimits, Known};
 pub use forwarded::{Believed, HOPS, believed};
 pub use grammar::host_without_port;
+pub use path::taken;
 pub use request::{Method, RequestHead};
 pub use response::{Asked, ResponseHead};
 pub use write::{

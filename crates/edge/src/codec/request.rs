@@ -1,7 +1,7 @@
 //! The head of a request: parsed strictly, refused if in doubt (RFC 9112 sections 2, 3 and 6).
 
 use super::fields::{Fields, FirstLine};
-use super::{BodyLength, Fault, Field, HeadLimits, Known, Progress, Span, Version, grammar, trace};
+use super::{BodyLength, Fault, Field, HeadLimits, Known, Progress, Span, Version, grammar, path, trace};
 
 /// The methods that the edge itself tells apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,7 +136,8 @@ impl RequestHead {
         };
         self.method_name = Span::new(start, start + method_end);
         self.host = Span::default();
-        self.parse_target(text, start + method_end + 1, start + target_end)
+        self.parse_target(text, start + method_end + 1, start + target_end)?;
+        if path::has_dot_segment(self.target.of(text)) { Err(Fault::DotSegment) } else { Ok(()) }
     }
 
     fn parse_target(&mut self, text: &[u8], start: usize, end: usize) -> Result<(), Fault> {

@@ -35,20 +35,26 @@ use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::wire::Io;
 
-/// Answers with a file of `directory`; the first `prefix` bytes of the path are the route's own.
+const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
+/// Answers with a file of `directory`, by what follows the route's own path.
 pub async fn answer<'a, S: Io>(
     connection: &mut Connection<S>,
     request: &Request,
     directory: Arc<PathBuf>,
-    prefix: usize,
 ) -> Answered<'a> {
-    if !matches!(request.method, Method::Get | Method::Head) {
-        connection.worker.counters.reason(Reason::NoFile);
-        let why = Some(Reason::NoFile.label());
-        return answer::reply(connection, request, 405, answer::words(405), why, "Allow: GET, HEAD\r\n")
-            .await;
+    match request.method {
+        Method::Get | Method::Head => {}
+        // Of one file or of the server as a whole, `*`: it is the same.
+        Method::Options => return answer::no_content(connection, request, ALLOW).await,
+        Method::Trace | Method::Other => {
+            connection.worker.counters.reason(Reason::NoFile);
+            let why = Some(Reason::NoFile.label());
+            return answer::reply(connection, request, 405, answer::words(405), why, ALLOW).await;
+        }
     }
-    let found = match path::inside(request.spans.path.of(&request.head), prefix) {
+    let path = request.spans.path.of(&request.head);
+    let found = match path::inside(path, request.rules().map_or(0, |rules| rules.taken(path))) {
         Some(Inside::Name(name)) => look(connection, request, directory, name).await,
         Some(Inside::NeedsSlash) => Err(Missing::NeedsSlash),
         None => Err(Missing::NotThere),

@@ -93,6 +93,7 @@ fn means_the_same(said: &[u8], read: &Read, limits: &HeadLimits) {
         (target, _) => target.to_vec(),
     };
     assert_eq!(words, [head.method_name.of(said), &target, b"HTTP/1.1"]);
+    stays_below(&target);
     let framing = match head.body {
         BodyLength::Chunked => Some(Err(())),
         BodyLength::Length(length) => Some(Ok(length)),
@@ -123,6 +124,17 @@ fn means_the_same(said: &[u8], read: &Read, limits: &HeadLimits) {
     assert_eq!((again.expects_continue, again.persists), (head.expects_continue, true));
     assert_eq!(again.offers_websocket, head.offers_websocket);
     assert_eq!(again.max_forwards, head.max_forwards.map(|left| left.saturating_sub(1)));
+}
+
+/// No server that decodes the path, as a whole or segment by segment, finds one in it that leads up.
+fn stays_below(target: &[u8]) {
+    let path = String::from_utf8_lossy(target).to_ascii_lowercase();
+    let path = path.split('?').next().unwrap_or_default();
+    let decoded = path.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    for segment in decoded.split('/') {
+        let name = segment.split(';').next();
+        assert!(!matches!(name, Some("." | "..")), "{path}");
+    }
 }
 
 fn is_named(head: &RequestHead, said: &[u8], field: &crate::codec::Field) -> bool {

@@ -15,7 +15,7 @@ const CHANGED: u64 = 4000;
 const CHANGED_BYTES: usize = 2000;
 
 /// What is put into inputs: whatever has a meaning to one reader or another.
-const WORDS: [&[u8]; 34] = [
+const WORDS: [&[u8]; 36] = [
     b"\r\n",
     b"\r\n\r\n",
     b"\n",
@@ -29,6 +29,8 @@ const WORDS: [&[u8]; 34] = [
     b"%2f",
     b"%00",
     b"..",
+    b"%2e",
+    b"/../",
     b"/",
     b"0",
     b"ffffffffffffffff",
