@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
@@ -19,6 +18,7 @@ use tiebeam_topology::{
 
 use crate::client_auth::ClientAuth;
 use crate::pages::Page;
+use crate::reach::Reach;
 use crate::tickets::TicketKeys;
 
 /// All that one edge serves. Published whole; the next one replaces it at once for new requests, while running
@@ -95,48 +95,6 @@ pub struct PoolConfig {
     /// The servers are instances of an app: a new one is probed before it serves. Servers that are not are trusted
     /// until a check or a request says otherwise.
     pub app: bool,
-}
-
-/// How the servers of a pool are reached.
-#[derive(Clone, Debug, Default)]
-pub struct Reach {
-    /// `None`: without TLS.
-    pub tls: Option<ServerTls>,
-    /// By HTTP/2, and nothing else: WebSockets cannot be opened there.
-    pub http2: bool,
-}
-
-/// Whom to believe to be a server. What it is asked to speak (ALPN) is filled in by [`Reach::with_alpn`].
-#[derive(Clone, Debug)]
-pub struct ServerTls {
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name in its certificate; `None`: the address that it is reached at.
-    pub name: Option<ServerName<'static>>,
-}
-
-/// What of a [`Reach`] tells one connection from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    http2: bool,
-    /// Within TLS, and as whom.
-    tls: Option<Option<ServerName<'static>>>,
-}
-
-impl Reach {
-    pub fn way(&self) -> Way {
-        Way { http2: self.http2, tls: self.tls.as_ref().map(|tls| tls.name.clone()) }
-    }
-
-    /// With the protocol to ask for.
-    pub fn with_alpn(mut self) -> Self {
-        if let Some(tls) = &mut self.tls {
-            let protocol: &[u8] = if self.http2 { crate::tls::HTTP2 } else { b"http/1.1" };
-            let mut config = rustls::ClientConfig::clone(&tls.config);
-            config.alpn_protocols = vec![protocol.to_vec()];
-            tls.config = Arc::new(config);
-        }
-        self
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -99,7 +99,10 @@ async fn as_it_is<'p, S: Io>(
         }
         let mut asked = now(trip.tries - u32::from(!may_queue));
         let route = server.proxy_protocol.map(|_| connection.client.route_of(request.client));
-        let idle = if repeats == 0 { worker.idle.take(server, asked, repeatable, route) } else { None };
+        let idle = match repeats {
+            0 => worker.idle.take(server, pool.reach.trust(), asked, repeatable, route),
+            _ => None,
+        };
         let is_reused = idle.is_some();
         let stream = match idle {
             Some(stream) => Ok(stream),

@@ -91,7 +91,7 @@ impl Race<'_> {
         let counters = place.server.counters(self.worker.index);
         counters.picks.add(1);
         let route = place.server.proxy_protocol.and(self.route);
-        let stream = match self.worker.idle.take(place.server, now, true, route) {
+        let stream = match self.worker.idle.take(place.server, self.pool.reach.trust(), now, true, route) {
             Some(stream) => stream,
             None => {
                 counters.connects.add(1);

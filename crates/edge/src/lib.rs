@@ -40,6 +40,7 @@ mod pages;
 mod properties;
 mod proxy_protocol;
 mod queue;
+mod reach;
 mod registry;
 mod routing;
 mod rules;
@@ -58,13 +59,14 @@ mod worker;
 
 pub use client_auth::{ClientAuth, ClientAuthError};
 pub use config::{
-    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Reach, Secret, ServerConfig, ServerId,
-    ServerTls, SiteConfig,
+    Addresses, Config, Listeners, LogFile, LogSink, Pages, PoolConfig, Secret, ServerConfig, ServerId,
+    SiteConfig,
 };
 pub use counters::reasons;
 pub use edge::Edge;
 pub use error::StartError;
 pub use pages::{PAGE_MAX_BYTES, Page, PageError};
+pub use reach::{Reach, ServerTls};
 pub use stats::*;
 pub use tickets::{TicketKey, TicketKeys};
 pub use tiebeam_balance::health::State;

@@ -228,7 +228,7 @@ mod tests {
     use tiebeam_topology::HealthCheck;
 
     use super::*;
-    use crate::config::Reach;
+    use crate::reach::Reach;
 
     fn config(ids: &[&str], port: u16, app: bool) -> BTreeMap<PoolName, PoolConfig> {
         let servers = ids

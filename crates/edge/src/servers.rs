@@ -14,9 +14,10 @@ use tiebeam_balance::outlier::Window;
 use tiebeam_balance::{AsMember, Ask, Balancer, Member, Millis, NotPicked, Picked, RetryBudget};
 use tiebeam_topology::{Balancing, HealthCheck, PoolName, ProxyVersion};
 
-use crate::config::{Reach, ServerId, Way};
+use crate::config::ServerId;
 use crate::counters::ServerCounters;
 use crate::queue::Queue;
+use crate::reach::{Reach, Way};
 use crate::sticky::Sticky;
 use crate::upstream::ConnectError;
 

@@ -48,13 +48,7 @@ fn streams_that_are_taken_back_do_not_pile_up_before_a_server_that_is_slow_to_ac
         std::future::pending::<()>().await;
         drop(stream);
     });
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    let tls = Some(ServerTls { config: Arc::new(tls), name: None });
+    let tls = Some(ServerTls::new(rustls::RootCertStore::empty(), None).unwrap());
     let mut config = reach(prior_knowledge(&[server.address]), Reach { tls, http2: false });
     config.limits.connect_time = Duration::from_secs(20);
     let edge = start_with(config, 1);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use common::*;
 use h2::Reason;
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
-use rustls::pki_types::CertificateDer;
-use tiebeam_edge::{Config, Reach, ServerTls};
+use rustls::pki_types::{CertificateDer, ServerName};
+use tiebeam_edge::{Config, Reach, ServerTls, State};
 use tiebeam_topology::Http2 as Setting;
 
 /// Answers with what it was asked, and trailers.
@@ -51,13 +51,7 @@ async fn mirror(
 fn believing(ca: CertificateDer<'static>, name: Option<&'static str>) -> ServerTls {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    ServerTls { config: Arc::new(config), name: name.map(|n| n.try_into().unwrap()) }
+    ServerTls::new(roots, name.map(|n| n.try_into().unwrap())).unwrap()
 }
 
 fn acceptor(key: Arc<rustls::sign::CertifiedKey>, protocols: &[&[u8]]) -> tokio_rustls::TlsAcceptor {
@@ -105,6 +99,108 @@ fn tls_with_a_server_that_is_believed_and_one_that_is_not() {
         believing(other, Some("api.internal")),
     ] {
         assert_eq!(get(&start(tls), "/").status, 503);
+    }
+}
+
+/// Of a server of two authorities' names: every connection says its number, and `/long` begins an answer that ends when
+/// the test says so.
+struct Renamed {
+    server: Async,
+    /// Connections that have ended.
+    ended: Arc<AtomicUsize>,
+    finish: Arc<tokio::sync::Notify>,
+}
+
+impl Renamed {
+    fn start(acceptor: tokio_rustls::TlsAcceptor) -> Self {
+        let (ended, finish) = (Arc::<AtomicUsize>::default(), Arc::<tokio::sync::Notify>::default());
+        let (counter, told, number) = (ended.clone(), finish.clone(), AtomicUsize::new(0));
+        let server = Async::start(move |stream| {
+            let (acceptor, counter, told) = (acceptor.clone(), counter.clone(), told.clone());
+            let number = number.fetch_add(1, Ordering::SeqCst).to_string();
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    match stream.get_ref().1.alpn_protocol() {
+                        Some(b"h2") => Self::two(stream, number, told).await,
+                        _ => Self::one(stream, &number, &told).await,
+                    }
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        Self { server, ended, finish }
+    }
+
+    async fn one(mut stream: Secure, number: &str, finish: &tokio::sync::Notify) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut heard = Vec::new();
+        while stream.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {
+            if !heard.ends_with(b"\r\n\r\n") {
+                continue;
+            }
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", number.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if heard.starts_with(b"GET /long") {
+                finish.notified().await;
+            }
+            stream.write_all(number.as_bytes()).await.unwrap();
+            heard.clear();
+        }
+    }
+
+    async fn two(stream: Secure, number: String, finish: Arc<tokio::sync::Notify>) {
+        speak_http2(stream, move |parts, _, mut respond| {
+            let (number, finish) = (number.clone(), finish.clone());
+            async move {
+                let mut stream = respond.send_response(Response::new(()), false).ok()?;
+                if parts.uri.path() == "/long" {
+                    finish.notified().await;
+                }
+                stream.send_data(number.into(), true).ok()
+            }
+        })
+        .await;
+    }
+}
+
+type Secure = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+#[test]
+fn another_trust_takes_new_connections_and_running_answers_end() {
+    let (ca, key) = certificate("api.internal");
+    let (other, _) = certificate("other");
+    for http2 in [false, true] {
+        let renamed = Renamed::start(acceptor(key.clone(), &[b"h2", b"http/1.1"]));
+        let under = |authorities: &[&CertificateDer<'static>], name| {
+            let mut roots = rustls::RootCertStore::empty();
+            authorities.iter().for_each(|ca| roots.add((*ca).clone()).unwrap());
+            let tls = ServerTls::new(roots, Some(ServerName::try_from(name).unwrap())).unwrap();
+            reach(config(&[renamed.server.address]), Reach { tls: Some(tls), http2 })
+        };
+        let edge = start_with(under(&[&ca], "api.internal"), 1);
+        until("the first check", || renamed.ended.load(Ordering::SeqCst) == 1);
+        let mut client = Client::new(&edge);
+        assert_eq!((&*client.get("/").body, &*client.get("/").body), ("1", "1"));
+        let mut long = Client::new(&edge);
+        long.say("GET /long HTTP/1.1\r\nHost: a\r\n\r\n");
+        until("the answer begins", || server_stats(&edge, "s0").responses.successful == 3);
+        // HTTP/1.1 has a second connection, idle; over HTTP/2 both are on one.
+        assert_eq!(client.get("/").body, if http2 { "1" } else { "2" });
+        // The same authorities again change nothing; one more, or another name, does.
+        edge.publish(under(&[&ca], "api.internal"));
+        assert_eq!(client.get("/").body, if http2 { "1" } else { "2" });
+        let before = renamed.server.connections.load(Ordering::SeqCst);
+        edge.publish(under(&[&ca, &other], "api.internal"));
+        until("the new trust", || client.get("/").body == before.to_string());
+        assert_eq!(client.get("/").body, before.to_string());
+        assert_eq!(server_stats(&edge, "s0").state, State::Serving);
+        // What had begun goes on to its end, on a connection that nothing follows on.
+        renamed.finish.notify_one();
+        assert_eq!(long.response(false).unwrap().body, "1");
+        assert_eq!(long.get("/").body, before.to_string());
+        until("the old ones have ended", || renamed.ended.load(Ordering::SeqCst) == before);
+        edge.publish(under(&[&other], "api.internal"));
+        until("a trust that the server does not have", || client.get("/").status == 503);
     }
 }
 
@@ -213,5 +309,5 @@ fn a_server_of_http2_is_checked_too() {
     pool.health.path = Some("/healthz".to_owned());
     pool.health.every = Duration::from_millis(50);
     let edge = start(config);
-    until("it serves", || server_stats(&edge, "s0").state == tiebeam_edge::State::Serving);
+    until("it serves", || server_stats(&edge, "s0").state == State::Serving);
 }

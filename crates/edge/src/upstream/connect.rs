@@ -8,13 +8,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::Upstream;
 use super::exchange::Scratch;
 use super::http2::{self, Shared};
+use super::{Secure, Upstream};
 use crate::clock::{Elapsed, Timer};
 use crate::codec::HeadLimits;
-use crate::config::Reach;
 use crate::proxy_protocol::{self, Announced, Route};
+use crate::reach::Reach;
 use crate::servers::Server;
 use crate::worker::{Worker, is_exhaustion};
 
@@ -54,9 +54,10 @@ pub async fn connect(
         if !reach.http2 {
             return open(server, reach, announced).await.map(Opened::into_upstream);
         }
-        let shared = match worker.http2.find(server, route) {
+        let trust = reach.trust();
+        let shared = match worker.http2.find(server, trust, route) {
             Some(shared) => shared,
-            None => worker.http2.put(server, route, handshake(server, reach, announced).await?),
+            None => worker.http2.put(server, trust, route, handshake(server, reach, announced).await?),
         };
         let limits = worker.view().head_limits.for_own_text();
         let scratch = Scratch { head: worker.request.clone(), limits };
@@ -83,7 +84,7 @@ pub async fn alone(server: &Server, reach: &Reach, limits: &HeadLimits) -> io::R
 
 enum Opened {
     Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Tls(Box<Secure>),
 }
 
 impl Opened {
@@ -107,14 +108,14 @@ async fn open(server: &Server, reach: &Reach, announced: Option<Announced>) -> i
     let Some(tls) = &reach.tls else { return Ok(Opened::Plain(stream)) };
     let name = tls.name.clone().unwrap_or_else(|| server.address.ip().into());
     let stream = TlsConnector::from(tls.config.clone()).connect(name, stream).await?;
-    Ok(Opened::Tls(Box::new(stream)))
+    Ok(Opened::Tls(Box::new(Secure { stream, trust: tls.trust })))
 }
 
 async fn handshake(server: &Server, reach: &Reach, announced: Option<Announced>) -> io::Result<Shared> {
     match open(server, reach, announced).await? {
         Opened::Plain(stream) => http2::begin(stream).await,
-        Opened::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(crate::tls::HTTP2) => {
-            http2::begin(*stream).await
+        Opened::Tls(secure) if secure.stream.get_ref().1.alpn_protocol() == Some(crate::tls::HTTP2) => {
+            http2::begin(secure.stream).await
         }
         Opened::Tls(_) => Err(io::Error::other("the server does not speak HTTP/2")),
     }

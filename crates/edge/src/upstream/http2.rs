@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Exchange;
 use super::exchange::Scratch;
 use crate::proxy_protocol::Route;
+use crate::reach::Trust;
 use crate::servers::Server;
 
 /// Requests at once on one connection, however many more its server allows.
@@ -41,6 +42,8 @@ struct Kept {
     shared: Rc<Shared>,
     /// [`Server::falls`] when it was opened.
     falls: u32,
+    /// By whose word its server was believed then.
+    trust: Option<Trust>,
     /// What it was announced as: it is nobody else's.
     route: Option<Route>,
 }
@@ -55,15 +58,23 @@ pub struct Shared {
 }
 
 impl Http2Servers {
-    /// A connection with room for another request.
-    pub fn find(&self, server: &Server, route: Option<Route>) -> Option<Rc<Shared>> {
+    /// A connection with room for another request, opened under the same `trust`. Those under another get no more; what
+    /// they carry goes on.
+    pub fn find(&self, server: &Server, trust: Option<Trust>, route: Option<Route>) -> Option<Rc<Shared>> {
         let mut by_number = self.by_number.borrow_mut();
         let kept = by_number.get_mut(server.number)?;
-        kept.retain(|kept| kept.shared.is_open() && kept.falls == server.falls());
+        let is_right = |kept: &Kept| kept.falls == server.falls() && kept.trust == trust;
+        kept.retain(|kept| is_right(kept) && kept.shared.is_open());
         kept.iter().find(|kept| kept.route == route && kept.shared.has_room()).map(|kept| kept.shared.clone())
     }
 
-    pub fn put(&self, server: &Server, route: Option<Route>, shared: Shared) -> Rc<Shared> {
+    pub fn put(
+        &self,
+        server: &Server,
+        trust: Option<Trust>,
+        route: Option<Route>,
+        shared: Shared,
+    ) -> Rc<Shared> {
         let mut by_number = self.by_number.borrow_mut();
         if by_number.len() <= server.number {
             by_number.resize_with(server.number + 1, Vec::new);
@@ -71,7 +82,7 @@ impl Http2Servers {
         let shared = Rc::new(shared);
         let kept = &mut by_number[server.number];
         if kept.len() < KEPT_CONNECTIONS {
-            kept.push(Kept { shared: shared.clone(), falls: server.falls(), route });
+            kept.push(Kept { shared: shared.clone(), falls: server.falls(), trust, route });
         }
         shared
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Upstream;
 use crate::proxy_protocol::Route;
+use crate::reach::Trust;
 use crate::servers::Server;
 
 /// Idle connections that one worker keeps to one server. More are closed.
@@ -30,11 +31,12 @@ struct Idle {
 }
 
 impl IdleServers {
-    /// The connection used last that the server has not closed and said nothing on.
-    /// Announced as `route`, if the server is told so.
+    /// The connection used last that the server has not closed and said nothing on, and that was opened under the same
+    /// `trust`. Announced as `route`, if the server is told so.
     pub fn take(
         &self,
         server: &Server,
+        trust: Option<Trust>,
         now: Instant,
         may_repeat: bool,
         route: Option<Route>,
@@ -52,7 +54,7 @@ impl IdleServers {
             }
         };
         while let Some(Idle { mut stream, falls, .. }) = next(idle) {
-            if falls == server.falls() && stream.is_quiet() {
+            if falls == server.falls() && stream.trust() == trust && stream.is_quiet() {
                 return Some(stream);
             }
         }

@@ -20,12 +20,19 @@ pub use self::exchange::Exchange;
 pub use self::http2::Http2Servers;
 pub use self::idle::IdleServers;
 use crate::codec::Fault;
+use crate::reach::Trust;
 
 /// One way to one server, for one request at a time.
 pub enum Upstream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secure>),
     Http2(Box<Exchange>),
+}
+
+/// Whoever is at the other end of `stream` was believed by this `trust`.
+pub struct Secure {
+    stream: TlsStream<TcpStream>,
+    trust: Trust,
 }
 
 impl Upstream {
@@ -39,9 +46,17 @@ impl Upstream {
             // Tickets come when the server likes; what they are made of is not for whoever reads.
             Self::Tls(stream) => {
                 let (mut space, mut cx) = ([0], Context::from_waker(Waker::noop()));
-                Pin::new(&mut **stream).poll_read(&mut cx, &mut ReadBuf::new(&mut space)).is_pending()
+                Pin::new(&mut stream.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut space)).is_pending()
             }
             Self::Http2(_) => false,
+        }
+    }
+
+    /// By whose word it was opened. A stream of HTTP/2 is for one request and has no need to say so.
+    fn trust(&self) -> Option<Trust> {
+        match self {
+            Self::Tls(secure) => Some(secure.trust),
+            Self::Plain(_) | Self::Http2(_) => None,
         }
     }
 
@@ -85,7 +100,7 @@ impl Upstream {
         // Best effort: without it the close is an ordinary one. A stream that is dropped is reset in any case.
         let _ = match self {
             Self::Plain(stream) => stream.set_zero_linger(),
-            Self::Tls(stream) => stream.get_ref().0.set_zero_linger(),
+            Self::Tls(stream) => stream.stream.get_ref().0.set_zero_linger(),
             Self::Http2(_) => Ok(()),
         };
     }
@@ -96,8 +111,8 @@ macro_rules! on_each {
     ($upstream:expr, $stream:ident => $call:expr) => {
         match $upstream.get_mut() {
             Upstream::Plain($stream) => $call,
-            Upstream::Tls(stream) => {
-                let $stream = &mut **stream;
+            Upstream::Tls(secure) => {
+                let $stream = &mut secure.stream;
                 $call
             }
             Upstream::Http2(stream) => {

@@ -1,7 +1,6 @@
 //! How the servers of each pool are reached: what the file says, with its authorities loaded. The edge's wiring calls it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use rustls::RootCertStore;
@@ -23,13 +22,8 @@ pub fn of(cluster: &Cluster) -> anyhow::Result<Reaches> {
 }
 
 fn tls(tls: &PoolTls) -> anyhow::Result<ServerTls> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(tls)?)
-        .with_no_client_auth();
     let name = tls.name.clone().map(ServerName::try_from).transpose()?;
-    Ok(ServerTls { config: Arc::new(config), name })
+    Ok(ServerTls::new(roots(tls)?, name)?)
 }
 
 fn roots(tls: &PoolTls) -> anyhow::Result<RootCertStore> {
