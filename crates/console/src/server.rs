@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,12 +47,32 @@ pub struct Console {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    /// The listener, once more, for a process after this one.
+    socket: std::net::TcpListener,
 }
 
 impl Console {
     /// Listens before it returns. Must be called within a tokio runtime.
     pub async fn start(listen: SocketAddr, board: Board) -> Result<Self, StartError> {
-        Self::bounded(listen, board, Limits::default()).await
+        Self::start_on(None, listen, board).await
+    }
+
+    /// As [`Console::start`], on a socket of a process before this one that listens already, if it is at that address.
+    pub async fn start_on(
+        inherited: Option<std::net::TcpListener>,
+        listen: SocketAddr,
+        board: Board,
+    ) -> Result<Self, StartError> {
+        let inherited = inherited.filter(|socket| socket.local_addr().is_ok_and(|at| at == listen));
+        Self::bounded(inherited, listen, board, Limits::default()).await
+    }
+
+    /// The socket that it listens on, for a process that goes on with it.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn listening(&self) -> std::io::Result<std::net::TcpListener> {
+        self.socket.try_clone()
     }
 
     /// Everything that the console answers, for a caller that listens itself.
@@ -67,23 +88,33 @@ impl Console {
     /// Closes the listener, lets answers that are under way end, and returns when all is closed.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
+        drop(self.socket);
         // Its only error is a panic in the task, which has closed the listener too.
         let _ = self.task.await;
     }
 
-    async fn bounded(listen: SocketAddr, board: Board, limits: Limits) -> Result<Self, StartError> {
+    async fn bounded(
+        inherited: Option<std::net::TcpListener>,
+        listen: SocketAddr,
+        board: Board,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
         let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::AddrInUse => StartError::InUse { address: listen },
             std::io::ErrorKind::AddrNotAvailable => StartError::NotOurs { address: listen },
             _ => StartError::Other { address: listen, source },
         };
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let listener = match inherited {
+            Some(socket) => TcpListener::from_std(socket).map_err(failed)?,
+            None => TcpListener::bind(listen).await.map_err(failed)?,
+        };
+        let socket = listener.as_fd().try_clone_to_owned().map_err(failed)?.into();
         let address = listener.local_addr().map_err(failed)?;
         let refused = Arc::new(AtomicU64::new(0));
         let router = routes::router(board, refused.clone(), address.ip().is_loopback());
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(accept(listener, router, refused, limits, stopped));
-        Ok(Self { address, stop, task })
+        Ok(Self { address, stop, task, socket })
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 const ANY: &str = "127.0.0.1:0";
 
 async fn console(limits: Limits) -> Console {
-    Console::bounded(ANY.parse().unwrap(), Board::new(fixtures::failover()), limits).await.unwrap()
+    Console::bounded(None, ANY.parse().unwrap(), Board::new(fixtures::failover()), limits).await.unwrap()
 }
 
 /// What comes back until the connection is closed, in whatever way.
@@ -192,4 +192,23 @@ async fn after_shutdown_no_one_listens_and_no_connection_is_open() {
     console.shutdown().await;
     assert!(read(&mut open).await.ends_with("does not answer.\n"), "the answer under way is whole");
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn another_console_goes_on_with_the_socket() {
+    let old = console(Limits::default()).await;
+    let (address, board) = (old.address(), Board::new(fixtures::failover()));
+    let socket = old.listening().unwrap();
+    old.shutdown().await;
+    // Nobody accepts, and nobody is refused.
+    let mut early = TcpStream::connect(address).await.unwrap();
+    let new = Console::start_on(Some(socket), address, board.clone()).await.unwrap();
+    let request = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    early.write_all(request.as_bytes()).await.unwrap();
+    assert!(read(&mut early).await.starts_with("HTTP/1.1 503 "));
+    let elsewhere = Console::start_on(new.listening().ok(), ANY.parse().unwrap(), board).await.unwrap();
+    assert_ne!(elsewhere.address(), address);
+    new.shutdown().await;
+    assert!(TcpStream::connect(address).await.is_err());
+    elsewhere.shutdown().await;
 }

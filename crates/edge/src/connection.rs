@@ -150,7 +150,7 @@ impl<S: Io> Connection<S> {
                         (true, true) => return Poll::Ready(Next::TooSlow),
                         (is_expired, false) => {
                             self.worker.buffers.reclaim(&mut self.buffer);
-                            if self.worker.draining.get() {
+                            if self.worker.lets_idle_go.get() {
                                 return Poll::Ready(Next::Gone);
                             }
                             if is_expired {

@@ -1,9 +1,10 @@
 //! Where an edge listens, and how that changes while it runs.
 //!
 //! Everything new is bound before anything else happens, so a port that is taken changes nothing. A listener that is
-//! given up takes what the kernel has accepted already; connections that came through it go on. The control side alone
-//! calls this.
+//! given up takes what the kernel has accepted already; connections that came through it go on. Sockets of a process
+//! before this one are taken where their addresses are named, and the others closed. The control side alone calls this.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use tokio::sync::{mpsc, watch};
@@ -29,11 +30,15 @@ pub struct Doors {
     http: Option<Door>,
     https: Option<Door>,
     workers: Vec<mpsc::UnboundedSender<Listener>>,
+    /// Of a process before this one, until the first doors open.
+    inherited: Vec<TcpListener>,
 }
 
 struct Door {
     asked: SocketAddr,
     bound: SocketAddr,
+    /// The same sockets that the workers have, for a process after this one.
+    sockets: Vec<TcpListener>,
     /// Held while it is open.
     _open: watch::Sender<()>,
 }
@@ -47,14 +52,14 @@ pub struct Bound {
 enum Change {
     Stays,
     Closes,
-    Opens { asked: SocketAddr, bound: SocketAddr, sockets: Vec<TcpListener> },
+    Opens { asked: SocketAddr, bound: SocketAddr, sockets: Vec<TcpListener>, kept: Vec<TcpListener> },
 }
 
 impl Doors {
     /// Nothing is open yet.
-    pub fn new(workers: usize) -> (Self, Vec<Incoming>) {
+    pub fn new(workers: usize, inherited: Vec<TcpListener>) -> (Self, Vec<Incoming>) {
         let (workers, incoming) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        (Self { http: None, https: None, workers }, incoming)
+        (Self { http: None, https: None, workers, inherited }, incoming)
     }
 
     /// Binds what `listeners` name and is not open yet.
@@ -81,15 +86,34 @@ impl Doors {
         if door.as_ref().is_some_and(|door| door.asked == asked) {
             return Ok(Change::Stays);
         }
-        let (bound, sockets) = listen::bind(asked, which, self.workers.len())?;
-        Ok(Change::Opens { asked, bound, sockets })
+        let failed = |source| StartError::Bind { address: asked, which, source };
+        let at_it = self.inherited.iter().filter(|socket| socket.local_addr().is_ok_and(|at| at == asked));
+        let inherited = again(at_it).map_err(failed)?;
+        let (bound, sockets) = listen::bind(asked, which, self.workers.len(), inherited)?;
+        let kept = again(&sockets).map_err(failed)?;
+        Ok(Change::Opens { asked, bound, sockets, kept })
     }
 
-    /// Opens what was bound, then closes what it replaces.
+    /// Opens what was bound, then closes what it replaces, and what was inherited in vain.
     pub fn open(&mut self, bound: Bound) {
-        let Self { http, https, workers } = self;
+        let Self { http, https, workers, inherited } = self;
         put(http, bound.http, workers, Scheme::Http);
         put(https, bound.https, workers, Scheme::Https);
+        inherited.clear();
+    }
+
+    /// The sockets that are open, once more.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        again([&self.http, &self.https].into_iter().flatten().flat_map(|door| &door.sockets))
+    }
+
+    /// Keeps no socket open beside the workers: they close theirs, and nothing listens then.
+    pub fn let_go(&mut self) {
+        [&mut self.http, &mut self.https].into_iter().flatten().for_each(|door| door.sockets.clear());
+        self.inherited.clear();
     }
 
     /// With the ports that the kernel chose.
@@ -110,17 +134,22 @@ impl Bound {
     }
 }
 
+fn again<'s>(sockets: impl IntoIterator<Item = &'s TcpListener>) -> io::Result<Vec<TcpListener>> {
+    sockets.into_iter().map(TcpListener::try_clone).collect()
+}
+
 fn put(door: &mut Option<Door>, change: Change, workers: &[mpsc::UnboundedSender<Listener>], scheme: Scheme) {
     *door = match change {
         Change::Stays => return,
         Change::Closes => None,
-        Change::Opens { asked, bound, sockets } => {
+        Change::Opens { asked, bound, sockets, kept } => {
             let (sender, open) = watch::channel(());
-            for (worker, socket) in workers.iter().zip(sockets) {
+            // There may be more sockets than workers, if the process before this one had more.
+            for (worker, socket) in workers.iter().cycle().zip(sockets) {
                 // A worker that has ended takes no more connections either way.
                 let _ = worker.send(Listener { socket, scheme, open: open.clone() });
             }
-            Some(Door { asked, bound, _open: sender })
+            Some(Door { asked, bound, sockets: kept, _open: sender })
         }
     };
 }

@@ -1,6 +1,8 @@
 //! The handle of a running edge: starts its threads, publishes to them, reads their numbers, ends them.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +19,7 @@ use crate::addresses::ByAddress;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
 use crate::counters::{Count, Counters, Reason};
-use crate::doors::Doors;
+use crate::doors::{Bound, Doors};
 use crate::error::StartError;
 use crate::files::Forms;
 use crate::registry::Registry;
@@ -62,8 +64,25 @@ impl Edge {
     /// # Errors
     /// [`StartError`]; nothing is left bound then.
     pub fn start(listeners: Listeners, config: Config, log: LogSink) -> Result<Edge, StartError> {
+        let edge = Self::prepare(listeners.workers, Vec::new(), config, log)?;
+        edge.open(listeners)?;
+        Ok(edge)
+    }
+
+    /// All of a start but that it listens: servers are checked and [`Edge::publish`] works, but nobody is served before
+    /// [`Edge::open`]. `workers` is as in [`Listeners`]. `inherited` are sockets that listen already, of a process before
+    /// this one: those at the addresses that are opened are used, the others closed.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn prepare(
+        workers: usize,
+        inherited: Vec<TcpListener>,
+        config: Config,
+        log: LogSink,
+    ) -> Result<Edge, StartError> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if listeners.workers == 0 { cores() } else { listeners.workers };
+        let workers = if workers == 0 { cores() } else { workers };
         let writer = Writer::start(log)?;
         let mut registry = Registry::new(Instant::now());
         let mut has_warned = false;
@@ -82,10 +101,7 @@ impl Edge {
             https_port: AtomicU16::new(0),
             forms: Forms::default(),
         });
-        let (mut doors, incoming) = Doors::new(workers);
-        let bound = doors.bind(&listeners)?;
-        set_https_port(&shared, bound.https_port(doors.addresses()));
-        doors.open(bound);
+        let (doors, incoming) = Doors::new(workers, inherited);
         let (phase, seen) = watch::channel(Phase::Serving);
         let (alive, ended) = watch::channel(());
         let mut threads =
@@ -120,6 +136,30 @@ impl Edge {
         self.shared.snapshot.store(Arc::new(snapshot));
     }
 
+    /// Listens where `listeners` say from now on, as [`Edge::change`] does.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`] or [`StartError::NoListener`]; nothing has changed then.
+    pub fn open(&self, listeners: Listeners) -> Result<(), StartError> {
+        let doors = &mut self.control().doors;
+        let bound = doors.bind(&listeners)?;
+        self.enter(doors, bound);
+        Ok(())
+    }
+
+    fn enter(&self, doors: &mut Doors, bound: Bound) {
+        set_https_port(&self.shared, bound.https_port(doors.addresses()));
+        doors.open(bound);
+    }
+
+    /// The sockets that it listens on, for a process that goes on with them.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn listening(&self) -> io::Result<Vec<TcpListener>> {
+        self.control().doors.sockets()
+    }
+
     /// Publishes `config` and listens where `listeners` say from now on; how many workers there are stays as it was
     /// started. Connections that came through a listener that is given up go on.
     ///
@@ -128,9 +168,7 @@ impl Edge {
     pub fn change(&self, listeners: Listeners, config: Config) -> Result<(), StartError> {
         let bound = self.control().doors.bind(&listeners)?;
         self.publish(config);
-        let doors = &mut self.control().doors;
-        set_https_port(&self.shared, bound.https_port(doors.addresses()));
-        doors.open(bound);
+        self.enter(&mut self.control().doors, bound);
         Ok(())
     }
 
@@ -214,11 +252,19 @@ impl Edge {
     /// Stops accepting, closes idle connections, lets running requests finish for at most `within`, then ends. What
     /// still runs after `within` is cut: logged and counted as such, and reset. Asked twice, both wait for the end.
     pub async fn drain(&self, within: Duration) {
+        self.drain_gently(within, Duration::ZERO).await;
+    }
+
+    /// As [`Edge::drain`], but an idle connection of HTTP/1.1 may wait for one more request, for at most `idle`: its answer
+    /// says that the connection ends, so no request is lost that was on its way.
+    pub async fn drain_gently(&self, within: Duration, idle: Duration) {
         let until = Instant::now() + within;
+        let idle_until = until.min(Instant::now() + idle);
+        self.control().doors.let_go();
         self.phase.send_if_modified(|phase| {
             let is_first = *phase == Phase::Serving;
             if is_first {
-                *phase = Phase::Draining(until);
+                *phase = Phase::Draining { until, idle_until };
             }
             is_first
         });
@@ -289,7 +335,7 @@ fn spawn(
     match is_made.recv() {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => Err(StartError::Thread(error)),
-        Err(gone) => Err(StartError::Thread(std::io::Error::other(gone))),
+        Err(gone) => Err(StartError::Thread(io::Error::other(gone))),
     }
 }
 

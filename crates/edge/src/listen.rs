@@ -1,4 +1,5 @@
-//! Binds the listeners of all workers. An address that is in use is an error here, never a shared port.
+//! Binds the listeners of all workers. An address that is in use is an error here, never a shared port, unless its sockets
+//! were inherited.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -10,13 +11,20 @@ use crate::error::StartError;
 /// Connections that the kernel may hold for each worker.
 const BACKLOG: i32 = 4096;
 
-/// One listener for each worker, all at the same address; the address with the port that the kernel chose.
+/// One listener for each worker, all at the same address; the address with the port that the kernel chose. All that are
+/// `inherited` are among them, as the kernel gives each of them its share of the connections.
 pub fn bind(
     address: SocketAddr,
     which: &'static str,
     workers: usize,
+    inherited: Vec<TcpListener>,
 ) -> Result<(SocketAddr, Vec<TcpListener>), StartError> {
     let failed = |source| StartError::Bind { address, which, source };
+    if !inherited.is_empty() {
+        let missing = (inherited.len()..workers).map(|_| listener(address));
+        let listeners = inherited.into_iter().map(Ok).chain(missing).collect::<Result<_, _>>();
+        return Ok((address, listeners.map_err(failed)?));
+    }
     // SO_REUSEPORT would let a second daemon take half of the connections in silence: the first socket asks without
     // it whether the address is free, and holds the port while it does.
     let probe = socket(address).map_err(failed)?;

@@ -56,8 +56,12 @@ impl Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Serving,
-    /// No new connections, no new requests on old ones; until this moment.
-    Draining(Instant),
+    /// No new connections; the next answer on an old one is its last. What runs may run until `until`, and who says
+    /// nothing is let go at `idle_until`.
+    Draining {
+        until: Instant,
+        idle_until: Instant,
+    },
 }
 
 pub struct Worker {
@@ -73,6 +77,8 @@ pub struct Worker {
     pub request: Rc<RefCell<RequestHead>>,
     pub response: RefCell<ResponseHead>,
     pub draining: Cell<bool>,
+    /// Idle connections end.
+    pub lets_idle_go: Cell<bool>,
     view: RefCell<Rc<View>>,
     random: RefCell<SmallRng>,
     connections: Cell<usize>,
@@ -113,6 +119,7 @@ impl Worker {
             request: Rc::default(),
             response: RefCell::default(),
             draining: Cell::new(false),
+            lets_idle_go: Cell::new(false),
             view: RefCell::new(Rc::new(View(snapshot))),
             random: RefCell::new(SmallRng::from_os_rng()),
             connections: Cell::new(0),
@@ -159,7 +166,7 @@ impl Worker {
     pub async fn run(self: Rc<Self>, mut listeners: Incoming, mut phase: watch::Receiver<Phase>) {
         let ticker = tokio::task::spawn_local(self.clone().tick());
         let (mut accepting, seen) = (JoinSet::new(), phase.clone());
-        let until = loop {
+        let (until, idle_until) = loop {
             tokio::select! {
                 Some(listener) = listeners.recv() => {
                     accepting.spawn_local(self.clone().accept(listener, seen.clone()));
@@ -167,19 +174,24 @@ impl Worker {
                 // One that the edge has given up.
                 Some(_) = accepting.join_next() => {}
                 ending = phase.wait_for(|p| *p != Phase::Serving) => break match ending.as_deref() {
-                    Ok(Phase::Draining(until)) => *until,
+                    Ok(Phase::Draining { until, idle_until }) => (*until, *idle_until),
                     // An edge that is dropped without having been drained ends at once.
-                    _ => Instant::now(),
+                    _ => (Instant::now(), Instant::now()),
                 },
             }
         };
         self.draining.set(true);
-        // Idle connections end now; each other one looks for itself when it has answered.
+        // Each connection looks for itself when it has answered.
+        self.lets_idle_go.set(idle_until <= Instant::now());
         self.clock.wake_all();
         let ended = async {
             // The listeners' tasks take what the kernel had already accepted, then close.
             while accepting.join_next().await.is_some() {}
-            self.all_gone().await;
+            if tokio::time::timeout_at(idle_until.into(), self.all_gone()).await.is_err() {
+                self.lets_idle_go.set(true);
+                self.clock.wake_all();
+                self.all_gone().await;
+            }
         };
         if tokio::time::timeout_at(until.into(), ended).await.is_err() {
             self.cut().await;

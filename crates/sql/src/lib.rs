@@ -12,6 +12,7 @@ pub mod classify;
 
 mod control;
 mod fresh;
+mod listen;
 mod pool;
 mod prepared;
 mod route;

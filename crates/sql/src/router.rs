@@ -1,27 +1,26 @@
 //! The handle of a running router, for the node's wiring: it starts the threads, sums their counters, ends them.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rand::Rng as _;
-use socket2::{Domain, Protocol, Socket, Type};
 use tiebeam_balance::RoundRobin;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::control::{Control, Published};
+use crate::listen;
 use crate::settings::WORKERS_MAX;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
 use crate::worker::{Shared, Stage, Worker};
 use crate::{Settings, StartError, Stats, View};
 
-/// Connections that the kernel holds for a worker that has not accepted them yet.
-const BACKLOG: i32 = 1024;
 /// Questions of logins that wait for the control thread.
 const LOOKUPS_MAX: usize = 1024;
 
@@ -32,18 +31,37 @@ pub struct Router {
     stage: watch::Sender<Stage>,
     threads: Vec<JoinHandle<()>>,
     address: SocketAddr,
+    /// The workers' own, once more, for a process after this one.
+    sockets: Mutex<Vec<TcpListener>>,
 }
 
 impl Router {
     /// Binds `settings.listen`, starts a thread a worker and one that watches the servers, and returns. Clients are
     /// accepted from then on; what they want is held until `view` names a primary.
     pub fn start(settings: Settings, view: watch::Receiver<Arc<View>>) -> Result<Self, StartError> {
+        Self::start_on(Vec::new(), settings, view)
+    }
+
+    /// As [`Router::start`]; of `inherited`, sockets of a process before this one that listen already, those at
+    /// `settings.listen` are used, and the others closed.
+    pub fn start_on(
+        inherited: Vec<TcpListener>,
+        settings: Settings,
+        view: watch::Receiver<Arc<View>>,
+    ) -> Result<Self, StartError> {
         let workers = match settings.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
             n if n > WORKERS_MAX => return Err(StartError::TooManyWorkers(n)),
             n => n,
         };
-        let (listeners, address) = listen(settings.listen, workers)?;
+        let (mut listeners, address) = listen::bind(settings.listen, workers, inherited)?;
+        let failed = |source| StartError::Listen { listen: address, source };
+        let sockets = listeners
+            .iter()
+            .flatten()
+            .map(TcpListener::try_clone)
+            .collect::<Result<_, _>>()
+            .map_err(failed)?;
         let snapshot = Snapshot::new(view.borrow().clone(), Instant::now());
         let (samples, samples_seen) = watch::channel(0);
         let (views, views_seen) = watch::channel(snapshot.serial);
@@ -65,17 +83,25 @@ impl Router {
             stage: stage_seen,
         });
         let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
-        let mut router = Self { shared: shared.clone(), counters, stage, threads: Vec::new(), address };
+        let mut router = Self {
+            shared: shared.clone(),
+            counters,
+            stage,
+            threads: Vec::new(),
+            address,
+            sockets: Mutex::new(sockets),
+        };
 
         let control = shared.clone();
         let published = Published { samples, views };
         router
             .thread("sql-control".into(), 0, move || Control::run(control, published, view, lookups_asked))?;
-        for (index, (listener, inbox)) in listeners.into_iter().zip(inboxes).enumerate() {
+        for (index, inbox) in inboxes.into_iter().enumerate() {
             let (shared, counters) = (shared.clone(), router.counters[index].clone());
+            let mine = std::mem::take(&mut listeners[index]);
             router.thread(format!("sql-{index}"), index, move || async move {
-                match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => Worker::new(index, shared, counters).run(listener, inbox).await,
+                match mine.into_iter().map(tokio::net::TcpListener::from_std).collect() {
+                    Ok(listeners) => Worker::new(index, shared, counters).run(listeners, inbox).await,
                     Err(error) => tracing::error!(%error, "a worker of the router cannot use its listener"),
                 }
             })?;
@@ -106,8 +132,32 @@ impl Router {
         stats
     }
 
+    /// The sockets that it listens on, for a process that goes on with them; none once it drains.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn listening(&self) -> io::Result<Vec<TcpListener>> {
+        self.sockets().iter().map(TcpListener::try_clone).collect()
+    }
+
+    /// Accepts no more clients, for another process does; the sessions of now go on until [`Router::drain`].
+    pub fn stop_accepting(&self) {
+        self.stage.send_if_modified(|stage| {
+            let is_running = *stage == Stage::Running;
+            if is_running {
+                *stage = Stage::Closed;
+            }
+            is_running
+        });
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<TcpListener>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Accepts no more clients, lets each session finish its transaction, at most `within`, then ends all.
     pub async fn drain(&self, within: Duration) {
+        self.sockets().clear();
         self.stage.send_replace(Stage::Draining);
         let deadline = tokio::time::Instant::now() + within;
         while self.threads.iter().skip(1).any(|thread| !thread.is_finished()) {
@@ -146,37 +196,4 @@ impl Drop for Router {
     fn drop(&mut self) {
         self.stage.send_replace(Stage::Ended);
     }
-}
-
-/// A listener for each worker, all at one address: the kernel spreads clients over them.
-fn listen(
-    address: SocketAddr,
-    workers: usize,
-) -> Result<(Vec<std::net::TcpListener>, SocketAddr), StartError> {
-    let fail = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::AddrInUse => StartError::InUse { listen: address },
-        _ => StartError::Listen { listen: address, source },
-    };
-    // With SO_REUSEPORT another process of ours would share the port unnoticed; without it the port is taken or not.
-    let probe = bind(address, false).map_err(fail)?;
-    let bound = probe.local_addr().ok().and_then(|a| a.as_socket()).unwrap_or(address);
-    drop(probe);
-    let one = |_| {
-        let socket = bind(bound, true)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    let listeners = (0..workers).map(one).collect::<std::io::Result<_>>().map_err(fail)?;
-    Ok((listeners, bound))
-}
-
-fn bind(address: SocketAddr, shared: bool) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }

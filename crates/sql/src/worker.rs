@@ -5,16 +5,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 use bytes::BytesMut;
 use tiebeam_balance::RoundRobin;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -70,6 +73,8 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Running,
+    /// No new sessions; those of now go on.
+    Closed,
     /// No new sessions; each ends when it is in no transaction.
     Draining,
     Ended,
@@ -175,21 +180,25 @@ impl Worker {
     }
 
     /// The thread's whole life.
-    pub async fn run(self: Rc<Self>, listener: TcpListener, mut cancels: mpsc::UnboundedReceiver<CancelKey>) {
+    pub async fn run(
+        self: Rc<Self>,
+        listeners: Vec<TcpListener>,
+        mut cancels: mpsc::UnboundedReceiver<CancelKey>,
+    ) {
         let mut tasks = JoinSet::new();
         let mut views = self.shared.views.clone();
         let mut stage = self.shared.stage.clone();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
-            let draining = *stage.borrow_and_update() >= Stage::Draining;
-            if draining {
+            let now = *stage.borrow_and_update();
+            if now >= Stage::Draining {
                 self.signal_all(Signal::Drain);
                 if tasks.is_empty() || *stage.borrow() == Stage::Ended {
                     return;
                 }
             }
             tokio::select! {
-                accepted = listener.accept(), if !draining => match accepted {
+                accepted = accept(&listeners), if now == Stage::Running => match accepted {
                     Ok((stream, _)) => {
                         self.counters.count(Count::Accepted);
                         tasks.spawn_local(session::run(self.clone(), stream));
@@ -380,4 +389,13 @@ impl Worker {
         self.shared.clients.fetch_sub(1, Ordering::Relaxed);
         self.counters.clients.sub(1);
     }
+}
+
+/// The next client at any of these; each is asked in turn, so the others wait no longer than the kernel lets them.
+async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let ready = listeners.iter().map(|listener| listener.poll_accept(cx)).find(Poll::is_ready);
+        ready.unwrap_or(Poll::Pending)
+    })
+    .await
 }

@@ -61,7 +61,7 @@ fn poll_preface<S: Io>(
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             // HTTP/1 knows how to end it.
-            Poll::Pending if worker.draining.get() => return Poll::Ready(Ok(false)),
+            Poll::Pending if worker.lets_idle_go.get() => return Poll::Ready(Ok(false)),
             Poll::Pending => {
                 worker.buffers.park(buffer);
                 return Poll::Pending;
