@@ -12,6 +12,7 @@ use crate::counters::Reason;
 use crate::fields;
 use crate::queue::NoPlace;
 use crate::servers::{Place, Pool};
+use crate::wire::{Io, Leaving, unless_left};
 
 /// So many of the servers that were tried are remembered; among more, one may be tried again.
 const TRIED: usize = 8;
@@ -44,15 +45,16 @@ impl<'p> Choice<'p> {
         Self { pool, key, stuck_to, is_repeatable, tried: [0; TRIED], tries: 0 }
     }
 
-    /// The next server; waits for a place if all are full.
+    /// The next server; waits for a place if all are full, as long as the client of `io` does.
     ///
     /// # Errors
-    /// Why there is none: the client is told 503.
-    pub async fn next(
+    /// Why there is none: the client is told 503, if it is still there.
+    pub async fn next<S: Io>(
         &mut self,
         random: u64,
         now: Instant,
         timer: &Timer,
+        io: &mut S,
     ) -> Result<Place<'p>, Option<Reason>> {
         let (pool, queue) = (self.pool, &self.pool.shared.queue);
         // Whoever waits comes first.
@@ -67,11 +69,13 @@ impl<'p> Choice<'p> {
                     other => Some(other),
                 };
                 let balancing = &pool.balancing;
-                match queue.wait(timer, balancing.queue, balancing.queue_time, look).await {
-                    Ok(Ok(place)) => place,
-                    Ok(Err(_)) => return Err(None),
-                    Err(NoPlace::Full) => return Err(Some(Reason::QueueFull)),
-                    Err(NoPlace::TimeUp) => return Err(Some(Reason::QueueTime)),
+                let place = queue.wait(timer, balancing.queue, balancing.queue_time, look);
+                match unless_left(io, Leaving::End, place).await {
+                    None => return Err(Some(Reason::ClientGone)),
+                    Some(Ok(Ok(place))) => place,
+                    Some(Ok(Err(_))) => return Err(None),
+                    Some(Err(NoPlace::Full)) => return Err(Some(Reason::QueueFull)),
+                    Some(Err(NoPlace::TimeUp)) => return Err(Some(Reason::QueueTime)),
                 }
             }
         };

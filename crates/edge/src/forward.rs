@@ -20,11 +20,12 @@ use crate::exchange::Pump;
 use crate::hedge::{Race, Runner};
 use crate::servers::{Place, Pool, Server};
 use crate::upstream::{self, ConnectError};
-use crate::wire::Io;
-use crate::worker::Worker;
+use crate::wire::{Io, Leaving, unless_left};
 
 /// Attempts after one that failed on an open connection. Failed connections are bounded by the pool's size.
 const REPEATS: u32 = 2;
+/// In the place of a status: nobody is told anything any more, and the connection is cut.
+const UNANSWERED: u16 = 0;
 
 /// Forwards to the server whose turn it is, and answers the client in any case.
 pub async fn forward<'p, S: Io>(
@@ -72,19 +73,20 @@ async fn as_it_is<'p, S: Io>(
     let (status, reason) = loop {
         let mut place = match again.take() {
             Some(place) => place,
-            None => match choice.next(worker.random(), now(trip.tries), &connection.timer).await {
-                Ok(place) => {
-                    place.server.counters(worker.index).picks.add(1);
-                    place
+            None => {
+                let (random, asked_at) = (worker.random(), now(trip.tries));
+                match choice.next(random, asked_at, &connection.timer, &mut connection.io).await {
+                    Ok(place) => {
+                        place.server.counters(worker.index).picks.add(1);
+                        place
+                    }
+                    Err(Some(Reason::ClientGone)) => break (UNANSWERED, Reason::ClientGone),
+                    Err(Some(_)) if worker.clock.is_over() => break (UNANSWERED, Reason::DrainTime),
+                    Err(Some(reason)) => break (503, reason),
+                    Err(None) if trip.tries == 0 => break (503, Reason::NoServer),
+                    Err(None) => break (503, Reason::NoConnection),
                 }
-                Err(Some(_)) if worker.clock.is_over() => {
-                    request.head = up.out.into_lead();
-                    return unanswered(&worker, trip, Reason::DrainTime);
-                }
-                Err(Some(reason)) => break (503, reason),
-                Err(None) if trip.tries == 0 => break (503, Reason::NoServer),
-                Err(None) => break (503, Reason::NoConnection),
-            },
+            }
         };
         let server = place.server;
         trip.tries += 1;
@@ -108,8 +110,12 @@ async fn as_it_is<'p, S: Io>(
             Some(stream) => Ok(stream),
             None => {
                 counters.connects.add(1);
-                let (reach, within) = (&pool.reach, limits.connect_time);
-                upstream::connect(&worker, server, reach, route, &connection.timer, within).await
+                let (reach, timer, within) = (&pool.reach, &connection.timer, limits.connect_time);
+                let opened = upstream::connect(&worker, server, reach, route, timer, within);
+                match unless_left(&mut connection.io, Leaving::Reset, opened).await {
+                    Some(opened) => opened,
+                    None => break (UNANSWERED, Reason::ClientGone),
+                }
             }
         };
         let mut connect = Duration::ZERO;
@@ -120,10 +126,7 @@ async fn as_it_is<'p, S: Io>(
         }
         let stream = match stream {
             Ok(stream) => stream,
-            Err(_) if worker.clock.is_over() => {
-                request.head = up.out.into_lead();
-                return unanswered(&worker, trip, Reason::DrainTime);
-            }
+            Err(_) if worker.clock.is_over() => break (UNANSWERED, Reason::DrainTime),
             Err(ConnectError::NoResources) => {
                 trip.failed(server, Outcome::NoResources, connect);
                 break (503, Reason::NoResources);
@@ -145,7 +148,11 @@ async fn as_it_is<'p, S: Io>(
             let (head, connect_time) = (up.out.kept(), limits.connect_time);
             let (timer, response_time) = (&connection.timer, request.response_time());
             let race = Race { worker: &worker, timer, pool, head, after, connect_time, route, response_time };
-            runner = Box::pin(race.run(runner, &mut choice)).await;
+            let heard = Box::pin(race.run(runner, &mut choice));
+            match unless_left(&mut connection.io, Leaving::Reset, heard).await {
+                Some(heard) => runner = heard,
+                None => break (UNANSWERED, Reason::ClientGone),
+            }
             up.out.was_sent();
         }
         let Runner { mut place, stream, in_flight, ahead } = runner;
@@ -229,14 +236,8 @@ async fn as_it_is<'p, S: Io>(
                 place.failed(worker.index, asked.elapsed(), Instant::now());
                 break (504, Reason::ResponseTime);
             }
-            Lost::Client(Fault::BodyCut) => {
-                request.head = up.out.into_lead();
-                return unanswered(&worker, trip, Reason::ClientGone);
-            }
-            Lost::Unanswered(reason) => {
-                request.head = up.out.into_lead();
-                return unanswered(&worker, trip, reason);
-            }
+            Lost::Client(Fault::BodyCut) => break (UNANSWERED, Reason::ClientGone),
+            Lost::Unanswered(reason) => break (UNANSWERED, reason),
             Lost::Client(fault) => {
                 worker.counters.fault(fault);
                 request.head = restore(up);
@@ -249,14 +250,12 @@ async fn as_it_is<'p, S: Io>(
         }
     };
     request.head = restore(up);
+    if status == UNANSWERED {
+        worker.counters.reason(reason);
+        return Answered { status, why: Some(reason.label()), end: End::Reset, ..trip };
+    }
     let own = answer::fail(connection, request, status, reason).await;
     merge(own, trip)
-}
-
-/// Nobody is told anything any more: the connection is cut.
-fn unanswered<'p>(worker: &Worker, trip: Answered<'p>, reason: Reason) -> Answered<'p> {
-    worker.counters.reason(reason);
-    Answered { status: 0, why: Some(reason.label()), end: End::Reset, ..trip }
 }
 
 /// The request's own head again, without what was framed behind it.

@@ -4,12 +4,13 @@
 //! reads. It decides nothing: who writes looks at [`Io::taken`] and at a clock.
 
 use std::ffi::c_int;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -35,6 +36,30 @@ pub trait Io: AsyncRead + AsyncWrite + Unpin {
     fn poll_gone(&mut self, _: &mut Context<'_>) -> bool {
         false
     }
+
+    /// Ends when the client wants no answer any more, as far as it can say so before there is one.
+    fn left(&mut self, _: Leaving) -> impl Future<Output = ()> {
+        poll_fn(|cx| if self.poll_gone(cx) { Poll::Ready(()) } else { Poll::Pending })
+    }
+}
+
+/// What counts as having left where a client cannot say so. HTTP/2 can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Its connection was reset. One that has only ended its side may still read.
+    Reset,
+    /// It has ended its side: too little to wait for long.
+    End,
+}
+
+/// What `work` comes to; `None`: the client left before.
+pub async fn unless_left<S: Io, F: Future>(io: &mut S, by: Leaving, work: F) -> Option<F::Output> {
+    let (mut work, mut left) = (pin!(work), pin!(io.left(by)));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => left.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// As on x86, Arm and RISC-V.
@@ -80,6 +105,16 @@ impl Io for Wire {
         // Best effort: without it the close is an ordinary one.
         let _ = self.stream.set_zero_linger();
     }
+
+    async fn left(&mut self, by: Leaving) {
+        // Not READABLE: the next request may lie there unread. PRIORITY is what `tokio` has for the other side's end.
+        let events = match by {
+            Leaving::Reset => Interest::ERROR,
+            Leaving::End => Interest::ERROR | Interest::PRIORITY,
+        };
+        // It fails only where nothing is ever ready again.
+        let _ = self.stream.ready(events).await;
+    }
 }
 
 /// Boxed: it is large, and each future that it moves through would keep a place for it.
@@ -94,6 +129,10 @@ impl Io for Box<TlsStream<Wire>> {
 
     fn reset(&self) {
         self.get_ref().0.reset();
+    }
+
+    async fn left(&mut self, by: Leaving) {
+        self.get_mut().0.left(by).await;
     }
 }
 
