@@ -115,7 +115,7 @@ impl<'c, S: Io> Attempt<'c, S> {
     pub async fn until_begun(&mut self) -> Result<Begun, Lost> {
         let limits = &self.request.view.limits;
         let mut judged = 0;
-        let has_floor = self.request.body != BodyLength::None && limits.body_rate > 0;
+        let has_floor = self.request.body != BodyLength::None && self.request.body_rate() > 0;
         let pace_clock = has_floor.then(|| self.connection.worker.clock.timer());
         let mut pace = Pace::default();
         let mut stall = Stall::begin(&self.connection.timer, self.moved(), self.request.response_time());
@@ -159,7 +159,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         let waits_for_100 = self.request.expects_continue && !self.is_continued && self.up.bytes == 0;
         let is_awaited = self.is_body_awaited() && !waits_for_100;
         pace.note(timer.now(), is_awaited);
-        let floor = Floor { grace: limits.body_grace, rate: limits.body_rate };
+        let floor = Floor { grace: limits.body_grace, rate: self.request.body_rate() };
         let left = pace.left(self.up.bytes, floor);
         if is_awaited {
             timer.arm(left);

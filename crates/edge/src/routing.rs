@@ -114,6 +114,11 @@ impl Request {
         self.rules().map_or(self.view.limits.body_bytes, |rules| rules.body_bytes)
     }
 
+    /// Bytes a second that a body must bring; 0: any.
+    pub fn body_rate(&self) -> u64 {
+        self.rules().map_or(self.view.limits.body_rate, |rules| rules.body_rate)
+    }
+
     /// How long a server may be silent.
     pub fn response_time(&self) -> Duration {
         self.rules().map_or(self.view.limits.response_time, |rules| rules.response_time)

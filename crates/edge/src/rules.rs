@@ -17,6 +17,7 @@ pub struct Rules {
     request: Edits,
     pub response: Edits,
     pub body_bytes: u64,
+    pub body_rate: u64,
     pub response_time: Duration,
     pub maintenance: Option<Page>,
     pub redirect: Option<Redirect>,
@@ -31,6 +32,7 @@ impl Rules {
             request: edits(&rules.request_headers).after(&edits(&site.request_headers)),
             response: edits(&rules.response_headers).after(&edits(&site.response_headers)),
             body_bytes: rules.body_bytes.unwrap_or(limits.body_bytes),
+            body_rate: rules.body_rate.unwrap_or(limits.body_rate),
             response_time: rules.response_time.unwrap_or(limits.response_time),
             maintenance: rules
                 .maintenance

@@ -6,6 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::async_server::{Async, http2_without_tls, reach, speak_http2};
 use common::http2::{Http2, run, whole};
 use common::*;
 use http::Request;
@@ -182,6 +183,50 @@ fn fields_toward_clients() {
     // An error is not to be kept by anybody.
     let missing = client.get("/assets/b.css");
     assert_eq!((missing.status, field(&missing.head, "cache-control")), (404, Some("no-store")));
+}
+
+#[test]
+fn a_stream_that_is_silent_lives_where_its_route_says_so() {
+    // Of `/events` the second half, and of `/chat` the answer, comes when the client says something.
+    let server = Async::start(|stream| {
+        speak_http2(stream, |parts, mut body, mut respond| async move {
+            let mut events = None;
+            if parts.uri.path().ends_with("/events") {
+                let mut stream = respond.send_response(http::Response::new(()), false).ok()?;
+                stream.send_data("one".into(), false).ok()?;
+                events = Some(stream);
+            }
+            body.data().await?.ok()?;
+            let stream = events.or_else(|| respond.send_response(http::Response::new(()), false).ok());
+            stream?.send_data("two".into(), true).ok()
+        })
+    });
+    let mut config = reach(config(&[server.address]), http2_without_tls());
+    config.http2 = Http2Mode::PriorKnowledge;
+    let limits = &mut config.limits;
+    (limits.response_time, limits.body_grace) = (Duration::from_millis(300), Duration::from_millis(100));
+    let mut long = to_web("/long");
+    (long.rules.response_time, long.rules.body_rate) = (Some(Duration::from_secs(600)), Some(0));
+    site(&mut config).routes = vec![long, to_web("/")];
+    let edge = start(config);
+    run(async {
+        let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
+        let post = |path: &str| Request::post(format!("http://a{path}")).body(()).unwrap();
+        let (events, mut to_events) = client.ask(post("/long/events"), false).await;
+        let mut events = events.await.unwrap().into_body();
+        assert_eq!(events.data().await.unwrap().unwrap(), "one");
+        let (chat, mut to_chat) = client.ask(post("/long/chat"), false).await;
+        // Those that began later are given up by the bounds of all.
+        let (cut, _open) = client.ask(post("/events"), false).await;
+        assert!(whole(cut.await.unwrap()).await.is_err());
+        let (slow, _open) = client.ask(post("/chat"), false).await;
+        assert_eq!(slow.await.unwrap().status(), 408);
+        to_events.send_data("go on".into(), true).unwrap();
+        assert_eq!(events.data().await.unwrap().unwrap(), "two");
+        to_chat.send_data("go on".into(), true).unwrap();
+        assert_eq!(whole(chat.await.unwrap()).await.unwrap().body, b"two");
+    });
+    assert_eq!((edge.stats().refused["answer_cut"], edge.stats().refused["body_rate"]), (1, 1));
 }
 
 #[test]

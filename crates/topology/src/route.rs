@@ -79,6 +79,8 @@ pub struct RouteRules {
     pub response_headers: FieldEdits,
     /// Instead of `edge.limits.body_bytes`.
     pub body_bytes: Option<u64>,
+    /// Instead of `edge.limits.body_rate`.
+    pub body_rate: Option<u64>,
     /// Instead of `edge.limits.response_time`.
     pub response_time: Option<Duration>,
     /// A page that answers everything, with 503.

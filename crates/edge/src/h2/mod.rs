@@ -44,8 +44,8 @@ const HEADER_TABLE_BYTES: u32 = 4096;
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// Streams that a client may reset before they are answered, above half of all: more is an attack (CVE-2023-44487).
 const RESETS_MAX: u64 = 100;
-/// Streams that a client has taken back while they still run here, for instance until a connection to a server is made:
-/// more, above those that it may have open, is the same attack.
+/// Streams that a client has taken back while they still run here, for instance while a disk is slow: more, above those
+/// that it may have open, is the same attack.
 const TAKEN_BACK_MAX: usize = 100;
 /// Streams that are reset for what they say, until the whole connection is.
 const MALFORMED_MAX: usize = 100;

@@ -116,6 +116,7 @@ fn route(route: &sections::Route) -> Option<Route> {
         request_headers: fields(&route.request_headers),
         response_headers: fields(&route.response_headers),
         body_bytes: route.body_bytes.as_ref().map(|bytes| bytes.value),
+        body_rate: route.body_rate.as_ref().map(|rate| rate.value),
         response_time: route.response_time.as_ref().map(|time| time.value),
         maintenance: route.maintenance.clone(),
     };

@@ -158,6 +158,7 @@ fn only_for_pools(route: &Route, findings: &Findings<'_>) {
         key(route.replace_prefix.as_ref().map(|at| at.key.clone()), "replace_prefix"),
         key(route.request_headers.written.clone(), "request_headers"),
         key(route.body_bytes.as_ref().map(|at| at.key.clone()), "body_bytes"),
+        key(route.body_rate.as_ref().map(|at| at.key.clone()), "body_rate"),
         key(route.response_time.as_ref().map(|at| at.key.clone()), "response_time"),
     ];
     for (place, name) in keys.into_iter().flatten() {

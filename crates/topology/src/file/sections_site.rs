@@ -49,6 +49,7 @@ pub(crate) struct Route {
     pub request_headers: Fields,
     pub response_headers: Fields,
     pub body_bytes: Option<Located<u64>>,
+    pub body_rate: Option<Located<u64>>,
     pub response_time: Option<Located<Duration>>,
     pub maintenance: Option<PathBuf>,
 }
@@ -117,6 +118,7 @@ fn route(reader: &Reader<'_>) -> Route {
         request_headers: fields(reader, &keys::route::REQUEST_HEADERS),
         response_headers: fields(reader, &keys::route::RESPONSE_HEADERS),
         body_bytes: reader.find(&keys::route::BODY_BYTES),
+        body_rate: reader.find(&keys::route::BODY_RATE),
         response_time: reader.find(&keys::route::RESPONSE_TIME),
         maintenance: reader.find(&keys::route::MAINTENANCE).map(|page| page.value),
     }

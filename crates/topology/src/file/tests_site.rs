@@ -48,14 +48,15 @@ fn redirects() {
 #[test]
 fn what_a_route_changes() {
     let site = site(
-        "routes = [\n{ path = \"/api/\", pool = \"web\", strip_prefix = true, body_bytes = 1000, response_time = \"2m\",\n\
+        "routes = [\n{ path = \"/api/\", pool = \"web\", strip_prefix = true, body_bytes = 1000, body_rate = 0, response_time = \"2m\",\n\
          request_headers = { set = { Host = \"api.internal\" }, remove = [\"Cookie\"] }, maintenance = \"later.html\" },\n\
          { path = \"/v1\", pool = \"web\", replace_prefix = \"/v2\" },\n\
          { path = \"/\", files = \"public\", response_headers = { set = { Cache-Control = \"max-age=60\" } } },\n]\n",
     );
     let [api, v1, files] = site.routes.as_slice() else { panic!("{:?}", site.routes) };
     assert_eq!(api.rules.replace_prefix.as_deref(), Some("/"));
-    assert_eq!((api.rules.body_bytes, api.rules.response_time), (Some(1000), Some(Duration::from_secs(120))));
+    assert_eq!((api.rules.body_bytes, api.rules.body_rate), (Some(1000), Some(0)));
+    assert_eq!(api.rules.response_time, Some(Duration::from_secs(120)));
     assert_eq!(api.rules.request_headers.set["Host"], "api.internal");
     assert_eq!(api.rules.request_headers.remove, ["Cookie"]);
     assert_eq!(api.rules.maintenance.as_deref(), Some(Path::new("/etc/tiebeam/later.html")));

@@ -93,6 +93,7 @@ section!(
         route::REQUEST_HEADERS,
         route::RESPONSE_HEADERS,
         route::BODY_BYTES,
+        route::BODY_RATE,
         route::RESPONSE_TIME,
         route::MAINTENANCE,
     ]
@@ -125,7 +126,9 @@ pub(crate) mod route {
         RESPONSE_HEADERS: Table = "response_headers", Optional("nothing is changed"), Table(&FIELDS);
         /// Bytes of a request's body; more is answered 413
         BODY_BYTES: Count = "body_bytes", Optional("`body_bytes` of [edge.limits]"), Count(0..=1 << 50);
-        /// Until a server's first byte of a response, and between any two reads of a body
+        /// Bytes a second that a request's body must bring, as `body_rate` of [edge.limits]; 0: any, which streams of clients need
+        BODY_RATE: Count = "body_rate", Optional("`body_rate` of [edge.limits]"), Count(0..=1 << 30);
+        /// Until a server's first byte of a response, and between any two reads of a body; streams that may be silent need more
         RESPONSE_TIME: Period = "response_time", Optional("`response_time` of [edge.limits]"), ms(1, DAY_MS);
         /// A page, as a path from this file, that answers everything with 503: take the key out to serve again
         MAINTENANCE: Place = "maintenance", Optional("it serves"), Place;
