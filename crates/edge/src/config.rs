@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use serde::Serialize;
 use tiebeam_topology::{
     AccessLog, Balancing, EdgeLimits, HealthCheck, HostPattern, Http2, LogSample, NodeName, PoolName,
-    Proxies, ProxyVersion, Route, SiteRules,
+    Proxies, ProxyVersion, Route, SiteRules, Traces,
 };
 
 use crate::client_auth::ClientAuth;
@@ -36,6 +36,7 @@ pub struct Config {
     pub ticket_keys: Option<TicketKeys>,
     /// Whether the edge names itself, as `tiebeam`, in `Via` of what it passes on.
     pub via: bool,
+    pub traces: Traces,
     pub sites: BTreeMap<HostPattern, SiteConfig>,
     /// Those that sites and routes name.
     pub pages: Pages,

@@ -195,6 +195,7 @@ impl<S: Io> Connection<S> {
             form: view.proxies.forwarded,
             request_id: id.as_str(),
             via: view.via,
+            traces: view.traces,
         };
         let spans = write_request(&mut text, &head, data, &from);
         let host = codec::host_without_port(spans.host.of(&text));

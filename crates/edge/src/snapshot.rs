@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tiebeam_topology::{
-    AccessLog, EdgeLimits, HostPattern, Http2, LogSample, NodeName, Proxies, StatusPattern, Target,
+    AccessLog, EdgeLimits, HostPattern, Http2, LogSample, NodeName, Proxies, StatusPattern, Target, Traces,
 };
 
 use crate::client_auth::ClientAuth;
@@ -29,6 +29,7 @@ pub struct Snapshot {
     pub log_sample: LogSample,
     pub proxies: Proxies,
     pub via: bool,
+    pub traces: Traces,
     pub pools: Vec<Arc<Pool>>,
     pub tallies: Vec<Arc<Tally>>,
     /// Of requests for no site.
@@ -101,6 +102,7 @@ impl Snapshot {
             no_site: tallies.get(TallyName::NoSite),
             proxies: config.proxies,
             via: config.via,
+            traces: config.traces,
             pools,
             sites: Vec::new(),
             exact: HashMap::new(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::tls::Https;
 use common::*;
 use tiebeam_edge::{Config, Edge, Listeners, LogFile, LogSink};
-use tiebeam_topology::{Forwarded, ProxyVersion};
+use tiebeam_topology::{Forwarded, ProxyVersion, Traces};
 
 /// What tests connect from, on this machine.
 const HERE: &str = "127.0.0.0/8";
@@ -200,6 +200,16 @@ fn a_trace_goes_on_or_starts_here() {
     assert_eq!(line["trace"], id);
     assert_eq!(field(&head, "traceparent").unwrap(), format!("00-{id}-{}-01", &id[..16]));
     assert_eq!(field(&head, "tracestate"), None);
+    for (traces, goes_on) in [(Traces::Pass, true), (Traces::Off, false)] {
+        let said = format!("traceparent: {parent}\r\ntracestate: a=1\r\n");
+        let (head, line) = told(Config { traces, ..config(&[loopback()]) }, &said);
+        assert_eq!(field(&head, "traceparent"), goes_on.then_some(&*parent), "{traces:?}");
+        assert_eq!(field(&head, "tracestate"), goes_on.then_some("a=1"), "{traces:?}");
+        assert_eq!(line["trace"].as_str(), goes_on.then_some(trace), "{traces:?}");
+        let (head, line) = told(Config { traces, ..config(&[loopback()]) }, "");
+        assert_eq!((field(&head, "traceparent"), &line["trace"]), (None, &serde_json::Value::Null));
+        assert!(head.ends_with("\r\n\r\n") && field(&head, "x-request-id").is_some(), "{head}");
+    }
 }
 
 /// A server that reads a header of the PROXY protocol (version 1) before each connection, and answers with it.

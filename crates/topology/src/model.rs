@@ -64,6 +64,7 @@ pub struct Edge {
     pub log_sample: LogSample,
     /// Whether the edge names itself in `Via` of what it passes on.
     pub via: bool,
+    pub traceparent: Traces,
     pub proxies: Proxies,
     pub limits: EdgeLimits,
 }
@@ -76,6 +77,19 @@ pub enum Http2 {
     On,
     /// The same, and over HTTP if they begin with it (RFC 9113 section 3.3).
     PriorKnowledge,
+    Off,
+}
+
+/// What servers are told of the trace that a request belongs to (W3C Trace Context).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traces {
+    /// What a client began goes on, else one begins here, marked as sampled.
+    #[default]
+    On,
+    /// What a client began goes on, and none begins here.
+    Pass,
+    /// Nothing, whatever clients say.
     Off,
 }
 

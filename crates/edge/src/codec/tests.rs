@@ -1,6 +1,7 @@
 //! The codec against its corpus, and what must hold for every input.
 
 use proptest::prelude::*;
+use tiebeam_topology::Traces;
 
 use super::*;
 use crate::corpus;
@@ -30,6 +31,7 @@ fn read(parts: &[&[u8]]) -> Result<(String, Vec<u8>), Fault> {
                     form: Default::default(),
                     request_id: ID,
                     via: true,
+                    traces: Traces::On,
                 };
                 write_request(&mut out, &head, &buffer, &from);
                 buffer.drain(..len);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use tiebeam_topology::Forwarded;
+use tiebeam_topology::{Forwarded, Traces};
 
 use super::forwarded::write_forwarded;
 use super::{BodyLength, Known, RequestHead, ResponseHead, Span, Version};
@@ -30,6 +30,7 @@ pub struct Forwarding<'a> {
     pub request_id: &'a str,
     /// Whether the edge names itself in `Via`.
     pub via: bool,
+    pub traces: Traces,
 }
 
 /// Where the parts that a log line needs lie in a written request.
@@ -39,7 +40,7 @@ pub struct RequestSpans {
     /// Without the query: that may hold secrets.
     pub path: Span,
     pub host: Span,
-    /// Of its trace: 32 hexadecimal digits.
+    /// Of its trace: 32 hexadecimal digits; empty if it belongs to none.
     pub trace: Span,
 }
 
@@ -64,7 +65,7 @@ pub fn write_request(
     out.extend_from_slice(host);
     let host_end = out.len();
     out.extend_from_slice(b"\r\n");
-    let trace = head.trace(buffer);
+    let trace = if from.traces == Traces::Off { None } else { head.trace(buffer) };
     for field in head.fields() {
         let passes = match field.known {
             Known::Other => head.fields.named.is_empty() || !head.fields.is_named(buffer, field),
@@ -97,7 +98,10 @@ pub fn write_request(
     write_origin(out, from, from.host.unwrap_or(host));
     out.extend_from_slice(b"X-Request-Id: ");
     out.extend_from_slice(from.request_id.as_bytes());
-    let trace = write_trace_parent(out, trace, from.request_id);
+    let trace = match (trace, from.traces) {
+        (None, Traces::Pass | Traces::Off) => Span::default(),
+        (trace, _) => write_trace_parent(out, trace, from.request_id),
+    };
     out.extend_from_slice(b"\r\n\r\n");
     RequestSpans {
         method: Span::new(method_start, method_end),
@@ -128,8 +132,9 @@ fn write_origin(out: &mut Vec<u8>, from: &Forwarding<'_>, host: &[u8]) {
 }
 
 /// The trace goes on unchanged, as this edge takes no part in it; or it starts here, with the request's id and half of
-/// that for the edge's own part. It is marked as sampled: servers follow what they are told, and would record nothing
-/// otherwise.
+/// that for the edge's own part. W3C Trace Context section 3.2.2.5.1 would have it begin unsampled where nobody has
+/// decided. But servers follow what they are told, and would then record nothing, which they do not do if they are told
+/// nothing: so here it is marked as sampled, and `edge.traceparent = "pass"` leaves the decision to them.
 fn write_trace_parent(out: &mut Vec<u8>, trace: Option<(&[u8], Span)>, request_id: &str) -> Span {
     out.extend_from_slice(b"\r\ntraceparent: ");
     let at = out.len();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use tiebeam_topology::{Forwarded, ProxyVersion};
+use tiebeam_topology::{Forwarded, ProxyVersion, Traces};
 
 use super::{LIMITS, Plain};
 use crate::codec::{Forwarding, HOPS, Progress, RequestHead, believed, write_request};
@@ -52,6 +52,7 @@ pub fn forwarded(data: &[u8]) {
             form,
             request_id: "0123456789abcdef0123456789abcdef",
             via: false,
+            traces: Traces::On,
         };
         let mut written = Vec::new();
         write_request(&mut written, &head, data, &from);

@@ -1,6 +1,6 @@
 //! Requests: parsed in any pieces to the same end, and written so that every reader finds the same request.
 
-use tiebeam_topology::Forwarded;
+use tiebeam_topology::{Forwarded, Traces};
 
 use super::{LIMITS, Plain, WIDE, arrivals, body};
 use crate::codec::{
@@ -15,6 +15,7 @@ const FROM: Forwarding<'static> = Forwarding {
     form: Forwarded::Both,
     request_id: "0123456789abcdef0123456789abcdef",
     via: true,
+    traces: Traces::On,
 };
 /// Fields that only the edge writes.
 const OF_THE_EDGE: [&str; 5] =

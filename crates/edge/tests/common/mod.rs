@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tiebeam_edge::*;
 use tiebeam_topology::{
     AccessLog, Balancing, EdgeLimits, HealthCheck, Http2, LogSample, Proxies, Route, SiteRules, Target,
+    Traces,
 };
 
 /// A free port of a loopback address that no other test process uses: a port that was given up stays unused.
@@ -191,6 +192,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         proxies: Proxies::default(),
         ticket_keys: None,
         via: true,
+        traces: Traces::On,
         pages: Pages::new(),
         sites: BTreeMap::from([("*".parse().unwrap(), site)]),
         pools: BTreeMap::from([("web".parse().unwrap(), pool)]),

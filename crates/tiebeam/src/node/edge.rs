@@ -283,6 +283,7 @@ fn config(here: &Here, served: &Served, known: Known) -> Config {
         proxies: file.map(|f| f.proxies.clone()).unwrap_or_default(),
         ticket_keys,
         via: file.is_none_or(|f| f.via),
+        traces: file.map(|f| f.traceparent).unwrap_or_default(),
         sites: sites.collect(),
         pages: pages.clone(),
         pools: pools.collect(),

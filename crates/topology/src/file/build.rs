@@ -57,6 +57,7 @@ fn edge(file: &File) -> Edge {
         access_log: file.edge.access_log,
         log_sample: file.edge.log_sample,
         via: file.edge.via,
+        traceparent: file.edge.traceparent,
         proxies: file.edge.proxies.clone(),
         limits: file.edge.limits.clone(),
     }

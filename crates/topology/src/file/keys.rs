@@ -12,6 +12,7 @@ use super::kind::{
 use super::reader::{AnyKey, Key, Need, Section};
 use crate::{
     AccessLog, AppName, ClusterName, Durability, EdgeMode, Forwarded, Http2, NodeName, PoolName, Reads, Role,
+    Traces,
 };
 
 use Need::{Default, Optional, Required};
@@ -139,6 +140,7 @@ section!(
         edge::ACCESS_LOG_SAMPLE,
         edge::ACCESS_LOG_SLOW,
         edge::VIA,
+        edge::TRACEPARENT,
         edge::PROXY_PROTOCOL,
         edge::TRUSTED_PROXIES,
         edge::FORWARDED,
@@ -169,6 +171,9 @@ pub(crate) mod edge {
         ACCESS_LOG_SLOW: Period = "access_log_slow", Default("'1s'"), ms(1, HOUR_MS);
         /// Whether what is passed on says in `Via` that it went through Tiebeam
         VIA: Flag = "via", Default("true"), Flag;
+        /// What servers are told of traces: those of clients, else new ones that are sampled; those of clients alone; nothing
+        TRACEPARENT: Choices<Traces> = "traceparent", Default("'on'"),
+            Choices(&[("on", Traces::On), ("pass", Traces::Pass), ("off", Traces::Off)]);
         /// Whether each connection begins with a header of the PROXY protocol; only `trusted_proxies` may then connect
         PROXY_PROTOCOL: Flag = "proxy_protocol", Default("false"), Flag;
         /// Networks of the proxies before the edges; what they say about their clients is believed

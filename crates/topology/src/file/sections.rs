@@ -18,6 +18,7 @@ use crate::problem::{Findings, quoted};
 use crate::{
     AccessLog, Algorithm, AppName, Balancing, ClusterName, Durability, EdgeLimits, EdgeMode, Ejection,
     HashBy, Http2, LogSample, NodeName, PoolName, Protocol, Proxies, ProxyVersion, Reads, Retries, Role,
+    Traces,
 };
 
 pub(crate) type Place = Range<usize>;
@@ -62,6 +63,7 @@ pub(crate) struct Edge {
     pub access_log: AccessLog,
     pub log_sample: LogSample,
     pub via: bool,
+    pub traceparent: Traces,
     pub proxies: Proxies,
     /// Where the file says that connections begin with a header of the PROXY protocol.
     pub proxy_protocol: Located<bool>,
@@ -279,6 +281,7 @@ fn edge<'d>(written: Option<Place>, reader: &Reader<'d>, findings: &'d Findings<
             slow: reader.get(&keys::edge::ACCESS_LOG_SLOW).value,
         },
         via: reader.get(&keys::edge::VIA).value,
+        traceparent: reader.get(&keys::edge::TRACEPARENT).value,
         proxies,
         proxy_protocol,
         trusted_wrong,

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::*;
 use crate::{
     Algorithm, Balancing, ClientAuthority, Console, Database, EdgeLimits, Forwarded, HashBy, HostPattern,
-    Https, Members, NodeName, PROBLEMS_MAX, PoolTls, Protocol, ProxyVersion, Role, SqlListen, Target, schema,
+    Https, Members, NodeName, PROBLEMS_MAX, PoolTls, Protocol, ProxyVersion, Role, SqlListen, Target, Traces,
+    schema,
 };
 
 fn parsed(text: &str) -> Cluster {
@@ -257,12 +258,12 @@ fn what_an_edge_says_of_itself_and_what_one_client_may_use() {
         parsed(&text).edge.unwrap()
     };
     let plain = edge("");
-    assert!(plain.via);
+    assert_eq!((plain.via, plain.traceparent), (true, Traces::On));
     assert_eq!((plain.limits.connections, plain.limits.connections_per_address()), (20_000, 10_000));
     let told = edge(
-        "via = false\nlimits = { connections = 50, tunnel_idle_time = \"5m\", body_rate = 0, body_grace = \"1s\" }\n",
+        "via = false\ntraceparent = \"pass\"\nlimits = { connections = 50, tunnel_idle_time = \"5m\", body_rate = 0, body_grace = \"1s\" }\n",
     );
-    assert!(!told.via);
+    assert_eq!((told.via, told.traceparent), (false, Traces::Pass));
     assert_eq!((told.limits.connections_per_address, told.limits.connections_per_address()), (None, 25));
     assert_eq!((told.limits.tunnel_idle_time, told.limits.body_rate), (Duration::from_secs(300), 0));
     assert_eq!(told.limits.body_grace, Duration::from_secs(1));
