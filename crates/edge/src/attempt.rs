@@ -13,6 +13,7 @@ use crate::codec::{BodyDecoder, BodyLength, Fault, Progress, ResponseExtras, Ver
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::exchange::{Pump, PumpError};
+use crate::h2::websocket;
 use crate::pace::{Floor, Pace};
 use crate::servers::Server;
 use crate::tunnel::{Carried, Tunnel};
@@ -279,6 +280,9 @@ impl<'c, S: Io> Attempt<'c, S> {
         // There, any 2xx says that the tunnel is open (RFC 8441 section 4, RFC 9110 section 9.3.6).
         if S::IS_HTTP2 && self.request.offers_websocket && matches!(head.status, 200..=299) {
             return Err(Fault::NotSwitched);
+        }
+        if S::IS_HTTP2 && head.is_switch() && !websocket::is_accepted(self.up.out.kept(), &head, data) {
+            return Err(Fault::WebSocketKey);
         }
         let version = self.request.version;
         let is_modern = version != Version::Http10;

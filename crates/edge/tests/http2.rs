@@ -6,6 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
+use base64::Engine;
 use bytes::Bytes;
 use common::http2::{Http2, run, whole};
 use common::tls::Https;
@@ -313,11 +314,24 @@ fn a_stream_carries_a_websocket() {
             peer.say("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone");
             return;
         }
-        assert!(field(&head, "sec-websocket-key").is_some_and(|key| key.len() == 24), "{head}");
-        peer.say(
+        let key = field(&head, "sec-websocket-key").unwrap();
+        assert_eq!(key.len(), 24, "{head}");
+        let keyed = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, keyed.as_bytes());
+        let mut accept = base64::engine::general_purpose::STANDARD.encode(digest);
+        if head.contains("deaf") {
+            accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned();
+        }
+        peer.say(&format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: p\r\n\r\nfirst ",
-        );
+             Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: p\r\n\r\nfirst ",
+        ));
+        if head.contains("deaf") {
+            // The edge closes: such a server is not spoken to any further.
+            assert!(!matches!(std::io::Read::read(&mut peer.stream, &mut [0]), Ok(1..)));
+            return;
+        }
         let mut heard = [0; 5];
         std::io::Read::read_exact(&mut peer.stream, &mut heard).unwrap();
         peer.say(&String::from_utf8_lossy(&heard));
@@ -342,9 +356,12 @@ fn a_stream_carries_a_websocket() {
         assert_eq!(answer.headers()["sec-websocket-protocol"], "p");
         stream.send_data(Bytes::from_static(b"hello"), true).unwrap();
         assert_eq!(whole(answer).await.unwrap().body, b"first hello");
+        // A server that answers every key alike, as a cache would, speaks no WebSocket.
+        let (answer, _stream) = client.ask(connect("deaf-chat"), false).await;
+        assert_eq!(answer.await.unwrap().status(), 502);
         let (answer, _stream) = client.ask(connect("other"), false).await;
         let answer = whole(answer.await.unwrap()).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (404, &b"none"[..]));
     });
-    assert_eq!(edge.stats().tunnels.opened, 1);
+    assert_eq!((edge.stats().tunnels.opened, edge.stats().server_faults["websocket_key"]), (1, 1));
 }

@@ -73,6 +73,8 @@ pub enum Fault {
     Switched,
     #[error("the answer opens no WebSocket, but over HTTP/2 it would read as if it did")]
     NotSwitched,
+    #[error("the answer opens a WebSocket with another key than that of the request")]
+    WebSocketKey,
     #[error("too many interim answers")]
     TooManyInterim,
     #[error("what a trusted proxy says of whom it forwards for is malformed, or names too many proxies")]
@@ -118,6 +120,7 @@ impl Fault {
             BodyTooLong,
             Switched,
             NotSwitched,
+            WebSocketKey,
             TooManyInterim,
             Forwarded,
         ]
@@ -173,6 +176,7 @@ impl Fault {
             Self::BodyTooLong => "body_bytes",
             Self::Switched => "switched",
             Self::NotSwitched => "not_switched",
+            Self::WebSocketKey => "websocket_key",
             Self::TooManyInterim => "too_many_interim",
             Self::Forwarded => "forwarded",
         }

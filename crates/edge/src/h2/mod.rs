@@ -9,6 +9,7 @@ pub mod outlet;
 pub mod prior;
 mod stream;
 pub mod translate;
+pub mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
