@@ -45,6 +45,11 @@ impl<'p> Choice<'p> {
         Self { pool, key, stuck_to, is_repeatable, tried: [0; TRIED], tries: 0 }
     }
 
+    /// May it be sent twice?
+    pub fn is_repeatable(&self) -> bool {
+        self.is_repeatable
+    }
+
     /// The next server; waits for a place if all are full, as long as the client of `io` does.
     ///
     /// # Errors

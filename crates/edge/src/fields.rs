@@ -28,7 +28,8 @@ fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn value<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+/// The value of a line that is a field of that name, without the space around it; `name` is in lower case.
+pub fn value<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let (found, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
     found.eq_ignore_ascii_case(name).then(|| value.trim_ascii())

@@ -33,10 +33,17 @@ pub async fn forward<'p, S: Io>(
     request: &mut Request,
     pool: &'p Pool,
 ) -> Answered<'p> {
-    let Some(to_server) = request.to_server.take() else { return as_it_is(connection, request, pool).await };
+    // Chosen by what the client asked, before that is changed.
+    let repeatable = request.method.is_safe() && request.body == BodyLength::None;
+    let choice = Choice::new(pool, request, repeatable);
+    let changed = request.to_server.take();
+    let bare = request.view.without_cookies(changed.as_deref().unwrap_or(&request.head));
+    let Some(to_server) = bare.or(changed) else {
+        return as_it_is(connection, request, pool, choice).await;
+    };
     // The log tells what the client asked, not what became of it.
     let asked = std::mem::replace(&mut request.head, to_server);
-    let answered = as_it_is(connection, request, pool).await;
+    let answered = as_it_is(connection, request, pool, choice).await;
     let sent = std::mem::replace(&mut request.head, asked);
     connection.worker.buffers.reclaim_text(sent);
     answered
@@ -46,12 +53,12 @@ async fn as_it_is<'p, S: Io>(
     connection: &mut Connection<S>,
     request: &mut Request,
     pool: &'p Pool,
+    mut choice: Choice<'p>,
 ) -> Answered<'p> {
     let worker = connection.worker.clone();
     let view = request.view.clone();
     let limits = &view.limits;
-    let repeatable = request.method.is_safe() && request.body == BodyLength::None;
-    let mut choice = Choice::new(pool, request, repeatable);
+    let repeatable = choice.is_repeatable();
     let is_hedged = request.method == Method::Get && repeatable && !request.offers_websocket;
     let hedge = pool.balancing.hedge.filter(|_| is_hedged);
     let head = std::mem::take(&mut request.head);

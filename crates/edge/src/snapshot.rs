@@ -16,6 +16,7 @@ use crate::pages::Page;
 use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::servers::Pool;
+use crate::sticky;
 use crate::tally::{Tallies, Tally, TallyName};
 use crate::tls::{Offer, Offers};
 
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub via: bool,
     pub traces: Traces,
     pub pools: Vec<Arc<Pool>>,
+    /// Whether any of them gives cookies.
+    gives_cookies: bool,
     pub tallies: Vec<Arc<Tally>>,
     /// Of requests for no site.
     pub no_site: Arc<Tally>,
@@ -103,6 +106,7 @@ impl Snapshot {
             proxies: config.proxies,
             via: config.via,
             traces: config.traces,
+            gives_cookies: pools.iter().any(|pool| pool.sticky.is_some()),
             pools,
             sites: Vec::new(),
             exact: HashMap::new(),
@@ -171,6 +175,15 @@ impl Snapshot {
             self.exact.get(name).or_else(below).copied()
         });
         named.or(self.any)
+    }
+
+    /// A request's head, as servers are sent it, without the cookies that pools gave; `None`: as it is.
+    pub fn without_cookies(&self, head: &[u8]) -> Option<Vec<u8>> {
+        let sticky = || self.pools.iter().filter_map(|pool| pool.sticky.as_ref());
+        if !self.gives_cookies {
+            return None;
+        }
+        sticky::without_own(head, |name| sticky().any(|sticky| sticky.is_named(name)))
     }
 
     pub fn site_at(&self, index: usize) -> &Site {

@@ -12,6 +12,8 @@ use tiebeam_topology::PoolName;
 use crate::config::{Secret, ServerId};
 use crate::fields;
 
+/// What the names of these cookies begin with.
+const COOKIE: &str = "tiebeam-";
 /// Bytes of a code.
 const CODE_BYTES: usize = 16;
 
@@ -25,7 +27,12 @@ pub struct Sticky {
 impl Sticky {
     pub fn new<'s>(secret: &Secret, pool: &PoolName, servers: impl Iterator<Item = &'s ServerId>) -> Self {
         let codes = servers.map(|server| code(secret, pool, server)).collect();
-        Self { name: format!("tiebeam-{pool}"), codes }
+        Self { name: format!("{COOKIE}{pool}"), codes }
+    }
+
+    /// Is it this pool's cookie?
+    pub fn is_named(&self, cookie: &[u8]) -> bool {
+        cookie == self.name.as_bytes()
     }
 
     /// The server that a request's head, as it is written for servers, asks for.
@@ -43,6 +50,37 @@ impl Sticky {
         let code = self.codes.get(server).map_or("", String::as_str);
         format!("Set-Cookie: {}={code}; Path=/; HttpOnly; SameSite=Lax{secure}\r\n", self.name)
     }
+}
+
+/// A copy of a request's head, as it is written for servers, without the cookies that are the edge's own; all others stay
+/// byte for byte. `None`: there are none. `is_own` is asked with the names of cookies.
+pub fn without_own(head: &[u8], is_own: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    memchr::memmem::find(head, COOKIE.as_bytes())?;
+    let is_pair_own = |pair: &&[u8]| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        pair.contains(&b'=') && is_own(name.trim_ascii())
+    };
+    let mut out = Vec::with_capacity(head.len());
+    for (at, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let value = fields::value(line, b"cookie").filter(|_| at > 0);
+        let Some(value) = value.filter(|value| value.split(is_semicolon).any(|pair| is_pair_own(&pair)))
+        else {
+            out.extend_from_slice(line);
+            continue;
+        };
+        let left: Vec<_> = value.split(is_semicolon).filter(|pair| !is_pair_own(pair)).collect();
+        let left = left.join(&b';');
+        if !left.trim_ascii().is_empty() {
+            for part in [b"Cookie: ", left.trim_ascii_start(), b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+    }
+    (out.len() < head.len()).then_some(out)
+}
+
+fn is_semicolon(byte: &u8) -> bool {
+    *byte == b';'
 }
 
 fn code(secret: &Secret, pool: &PoolName, server: &ServerId) -> String {
@@ -63,6 +101,32 @@ mod tests {
     fn sticky(key: u8) -> Sticky {
         let servers = ["a/web.1", "b/web.1"].map(ServerId::new);
         Sticky::new(&Secret::new([key; 32]), &"web".parse().unwrap(), servers.iter())
+    }
+
+    #[test]
+    fn its_own_cookies_are_left_out_and_no_others() {
+        let is_own = |name: &[u8]| [b"tiebeam-web".as_slice(), b"tiebeam-api"].contains(&name);
+        for (cookies, expected) in [
+            ("Cookie: tiebeam-web=1\r\n", Some("")),
+            ("cookie: tiebeam-web=1;\r\n", Some("")),
+            ("Cookie: tiebeam-web=1; a=b\r\n", Some("Cookie: a=b\r\n")),
+            ("Cookie: a=b; tiebeam-web=1\r\n", Some("Cookie: a=b\r\n")),
+            ("Cookie: a=b;  tiebeam-web=1;c=\"d e\";\tf\r\n", Some("Cookie: a=b;c=\"d e\";\tf\r\n")),
+            (
+                "Cookie: tiebeam-web=1; tiebeam-api=2; tiebeam-web=\r\nX: y\r\ncookie: a=tiebeam-web=\r\n",
+                Some("X: y\r\ncookie: a=tiebeam-web=\r\n"),
+            ),
+            ("Cookie: a=b=c; tiebeam-web = 1; d\r\n", Some("Cookie: a=b=c; d\r\n")),
+            ("Cookie: tiebeam-other=1; Tiebeam-Web=2; xtiebeam-web=3; tiebeam-web\r\n", None),
+            ("X-Cookie: tiebeam-web=1\r\n", None),
+            ("Cookie: a=b\r\n", None),
+        ] {
+            let head =
+                |cookies: &str| format!("GET /cookie:tiebeam-web=1 HTTP/1.1\r\nHost: a\r\n{cookies}\r\n");
+            let found = without_own(head(cookies).as_bytes(), is_own);
+            let found = found.map(|found| String::from_utf8(found).unwrap());
+            assert_eq!(found, expected.map(head), "{cookies}");
+        }
     }
 
     #[test]

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use common::http2::{Http2, run, whole};
 use common::*;
+use http::Request;
 use tiebeam_edge::{Config, Edge, PoolStats, State};
-use tiebeam_topology::{Algorithm, Balancing, Ejection, HashBy, Retries};
+use tiebeam_topology::{Algorithm, Balancing, Ejection, HashBy, Http2 as Http2Mode, Retries};
 
 /// The configuration of these servers, balanced as `change` says.
 fn balanced(servers: &[SocketAddr], change: impl FnOnce(&mut Balancing)) -> Config {
@@ -284,6 +286,37 @@ fn a_client_comes_back_to_its_server_by_any_edge() {
     edge.publish(drained);
     let (next, moved) = with_cookie(&edge, &cookie);
     assert!(next != home && moved.is_some_and(|moved| moved != cookie));
+}
+
+#[test]
+fn servers_see_no_cookie_that_binds_a_client() {
+    let servers = [Server::named("s0"), Server::named("s1")];
+    let mut config = balanced(&servers.each_ref().map(|s| s.address), |b| b.sticky = true);
+    config.http2 = Http2Mode::PriorKnowledge;
+    let routes = &mut config.sites.values_mut().next().unwrap().routes;
+    let mut bare = routes[0].clone();
+    bare.path = "/bare".to_owned();
+    bare.rules.request_headers.remove.push("Cookie".to_owned());
+    routes.insert(0, bare);
+    let edge = start(config);
+    let (home, cookie) = with_cookie(&edge, "c=d");
+    let cookie = cookie.unwrap();
+    assert_eq!(with_cookie(&edge, &format!("{cookie}; \"c\"=\"d\"")), (home.clone(), None));
+    run(async {
+        let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
+        // Without any cookie at all a client still comes back to its server.
+        for path in ["/two", "/bare"] {
+            let request =
+                Request::get(format!("http://a{path}")).header("cookie", "a=b").header("cookie", &cookie);
+            let (answer, _) = client.ask(request.body(()).unwrap(), true).await;
+            assert_eq!(whole(answer.await.unwrap()).await.unwrap().body, home.as_bytes());
+        }
+    });
+    let heads: Vec<String> = servers.iter().flat_map(Server::heads).collect();
+    let mut cookies: Vec<_> = heads.iter().map(|head| field(head, "cookie")).collect();
+    cookies.sort_unstable();
+    assert_eq!(cookies, [None, Some("a=b"), Some("x=y; \"c\"=\"d\""), Some("x=y; c=d")]);
+    assert!(heads.iter().all(|head| !head.contains("tiebeam-web")), "{heads:?}");
 }
 
 #[test]
