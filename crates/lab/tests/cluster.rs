@@ -19,6 +19,8 @@ struct Cluster {
     http: u16,
     console: u16,
     nodes: Vec<Child>,
+    /// Processes that took over.
+    heirs: Vec<u32>,
 }
 
 impl Cluster {
@@ -71,7 +73,7 @@ listen = ":{console}"
         let init = run(&["init", "--config", toml.to_str().unwrap(), "--out", certs.to_str().unwrap()]);
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
         let nodes = NODES.map(|node| start(&folder, &toml, node));
-        Self { folder, http, console, nodes: nodes.into() }
+        Self { folder, http, console, nodes: nodes.into(), heirs: Vec::new() }
     }
 
     fn at(&self, node: usize, port: u16) -> SocketAddr {
@@ -92,10 +94,11 @@ listen = ":{console}"
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
+        let mut daemons: Vec<u32> = self.nodes.iter().map(Child::id).collect();
+        daemons.append(&mut self.heirs);
+        for pid in daemons {
             // Whoever ended already is waited for all the same.
-            let _ =
-                Command::new("kill").arg("-TERM").arg(node.id().to_string()).stderr(Stdio::null()).status();
+            let _ = Command::new("kill").arg("-TERM").arg(pid.to_string()).stderr(Stdio::null()).status();
         }
         for node in &mut self.nodes {
             if until(Duration::from_secs(15), || node.try_wait().unwrap()).is_none() {
@@ -193,4 +196,54 @@ fn a_node_without_a_database_serves_and_two_databases_with_a_witness_fail_over()
     let (_, rows) = ask(edge, "GET", "/rows?after=0").unwrap();
     let rows: Vec<u32> = rows.trim_matches(['[', ']']).split(',').map(|n| n.parse().unwrap()).collect();
     assert!(acknowledged.iter().all(|n| rows.contains(n)), "{acknowledged:?} {rows:?}\n{}", cluster.logs());
+}
+
+#[test]
+fn a_cluster_is_upgraded_node_by_node_without_a_failed_write_or_a_failover() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let mut cluster = Cluster::start("upgrade");
+    let edge = cluster.at(2, cluster.http);
+    let write = move |n: u32| ask(edge, "POST", &format!("/rows?n={n}")).filter(|(status, _)| *status == 200);
+    assert!(until(Duration::from_secs(60), || write(1)).is_some(), "nothing was written\n{}", cluster.logs());
+    let at = cluster.at(2, cluster.console);
+    let view = move || ask(at, "GET", "/view.json").map(|(_, body)| body);
+    let whole =
+        until(Duration::from_secs(60), || view().filter(|v| v.contains(r#""streaming":true,"sync":true"#)));
+    assert!(whole.is_some(), "b does not stream\n{}", cluster.logs());
+    let epoch = |view: &str| view.split(r#""epoch":"#).nth(1)?.split(',').next().map(str::to_owned);
+    let before = epoch(&view().unwrap());
+
+    let (is_over, written, failed) = (AtomicBool::new(false), AtomicU32::new(1), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                let n = written.fetch_add(1, Ordering::SeqCst) + 1;
+                if write(n).is_none() {
+                    failed.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        for (index, node) in NODES.iter().enumerate() {
+            let data = cluster.folder.join(node);
+            let said = run(&["upgrade", "--json", "--data", data.to_str().unwrap()]);
+            let text = String::from_utf8_lossy(&said.stdout).into_owned();
+            let pid: Option<u32> = text
+                .split(r#""to":{"pid":"#)
+                .nth(1)
+                .and_then(|rest| rest.split([',', '}']).next()?.parse().ok());
+            cluster.heirs.extend(pid);
+            let is_done = said.status.success() && text.contains(r#""fate":"done""#);
+            let ended = until(Duration::from_secs(60), || cluster.nodes[index].try_wait().unwrap());
+            let seen = written.load(Ordering::SeqCst);
+            let goes_on =
+                until(Duration::from_secs(60), || (written.load(Ordering::SeqCst) > seen + 20).then_some(()));
+            if !is_done || goes_on.is_none() || !ended.is_some_and(|status| status.success()) {
+                is_over.store(true, Ordering::SeqCst);
+                panic!("{node}: {said:?} {ended:?} {goes_on:?}\n{}", cluster.logs());
+            }
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(failed.load(Ordering::SeqCst), 0, "{}", cluster.logs());
+    assert_eq!(epoch(&view().unwrap()), before, "{}", cluster.logs());
 }

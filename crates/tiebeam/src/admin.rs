@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tiebeam_topology::Change;
 
 /// A line of more bytes is refused, either way.
 pub const LINE_BYTES: u64 = 1 << 20;
 /// How long the daemon may take to answer.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum Ask {
     Plan { file: PathBuf },
     /// Takes the file, which must be the one that the node was started with.
     Apply { file: PathBuf },
+    /// Hands over to a new process of the program and the file as they are now. Answered by an [`Upgrade`].
+    Upgrade,
 }
 
 /// What a node made of a file.
@@ -41,12 +44,50 @@ pub struct Outcome {
     pub is_wrong: bool,
 }
 
+/// What became of a handover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    pub node: String,
+    /// The process that was asked.
+    pub from: Process,
+    /// The one that it started, as far as it came.
+    pub to: Option<Process>,
+    pub took_ms: u64,
+    pub fate: Fate,
+    /// Client connections of the old process that go on.
+    pub draining: u64,
+    /// Why it was not done, in words.
+    pub why: Option<String>,
+    /// What is not as it should be although it was done.
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Empty: it never said.
+    pub version: String,
+    pub pid: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// The new process serves.
+    Done,
+    /// Nothing has changed: the new program or the file is not fit.
+    Refused,
+    /// Nothing has changed: another handover is under way, or the node ends.
+    Busy,
+    /// It went wrong half way.
+    Failed,
+}
+
 pub fn socket(data: &Path) -> PathBuf {
     data.join("admin.sock")
 }
 
-/// Asks the daemon whose folder this is.
-pub fn ask(data: &Path, ask: &Ask) -> anyhow::Result<Outcome> {
+/// Asks the daemon whose folder this is, which may take `time` to answer.
+pub fn ask<T: DeserializeOwned>(data: &Path, ask: &Ask, time: Duration) -> anyhow::Result<T> {
     let path = socket(data);
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow::anyhow!(
@@ -60,7 +101,7 @@ pub fn ask(data: &Path, ask: &Ask) -> anyhow::Result<Outcome> {
         ),
         _ => anyhow::anyhow!("{} cannot be asked: {error}", path.display()),
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIME))?;
+    stream.set_read_timeout(Some(time))?;
     stream.set_write_timeout(Some(ANSWER_TIME))?;
     writeln!(stream, "{}", serde_json::to_string(ask)?)?;
     let mut line = String::new();

@@ -6,7 +6,9 @@ mod admin;
 mod cli;
 mod demo;
 mod explain;
+mod handover;
 mod node;
+mod notify;
 mod why;
 
 use std::process::ExitCode;

@@ -33,7 +33,8 @@ pub fn apply(arguments: Arguments) -> anyhow::Result<ExitCode> {
 fn run(arguments: Arguments, ask: impl Fn(PathBuf) -> Ask) -> anyhow::Result<ExitCode> {
     // What is wrong with it is shown here, with colours and all; the node would say the same.
     super::load(&arguments.file)?;
-    let outcome = admin::ask(&arguments.data, &ask(std::path::absolute(&arguments.file)?))?;
+    let ask = ask(std::path::absolute(&arguments.file)?);
+    let outcome: Outcome = admin::ask(&arguments.data, &ask, admin::ANSWER_TIME)?;
     if arguments.json {
         super::say(serde_json::to_string(&outcome)?);
     } else {

@@ -10,9 +10,10 @@ mod explain;
 mod guard;
 pub mod init;
 mod node;
-mod ports;
+pub mod ports;
 mod schema;
 mod status;
+mod upgrade;
 mod why;
 
 use std::ffi::OsStr;
@@ -46,6 +47,8 @@ enum Verb {
     Plan(apply::Arguments),
     /// Let the node of this machine take its file anew, without a request that fails
     Apply(apply::Arguments),
+    /// Replace the running node of this machine by a new process of its binary, without a connection that is refused
+    Upgrade(upgrade::Arguments),
     /// How the cluster is, on one screen
     Status(status::Arguments),
     /// What became of a request, step by step, and why
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Verb::Init(a) => init::run(a),
         Verb::Plan(a) => apply::plan(a),
         Verb::Apply(a) => apply::apply(a),
+        Verb::Upgrade(a) => upgrade::run(a),
         Verb::Status(a) => status::run(a),
         Verb::Why(a) => why::run(a),
         Verb::Explain(a) => explain::run(a),

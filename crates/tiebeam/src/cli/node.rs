@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,6 +12,11 @@ use tiebeam_topology::{Cluster, NodeName};
 use tracing_subscriber::EnvFilter;
 
 use super::WrongUse;
+use super::ports::Held;
+use crate::handover;
+use crate::handover::new::Predecessor;
+use crate::handover::program::Program;
+use crate::handover::sockets::Sockets;
 
 /// Threads of the control side; the data plane has its own.
 const CONTROL_THREADS: usize = 2;
@@ -38,7 +44,38 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     log();
-    let descriptors = raise_descriptors();
+    let program = Program::of_this_process();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build()?;
+    let code = runtime.block_on(begin(arguments, program));
+    // What a room left behind in a blocking call must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+/// As a new daemon, or as the one that takes over from another.
+async fn begin(arguments: Arguments, program: Program) -> anyhow::Result<ExitCode> {
+    let Some((before, sockets)) = handover::new::predecessor().await? else {
+        return serve(arguments, program, Sockets::default(), None).await;
+    };
+    tracing::info!(pid = before.pid, version = before.version, "taking over from the running process");
+    let before = Arc::new(before);
+    let code = serve(arguments, program, sockets, Some(before.clone())).await;
+    if let Err(error) = &code {
+        before.refuse(&super::whole(error)).await;
+    }
+    code
+}
+
+async fn serve(
+    arguments: Arguments,
+    program: Program,
+    sockets: Sockets,
+    before: Option<Arc<Predecessor>>,
+) -> anyhow::Result<ExitCode> {
+    let raised = raise_descriptors();
+    // What the process before this one had raised says nothing of what apps expect.
+    let descriptors = before.as_ref().map_or(raised, |before| before.descriptors);
     let cluster = super::load(&arguments.config)?;
     for note in &cluster.notes {
         tracing::warn!("{}:{}: {}", arguments.config.display(), note.line, note.text);
@@ -46,7 +83,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = std::path::absolute(&arguments.config)?;
     let data = std::path::absolute(&arguments.data)?;
     let name = which(&cluster, arguments.name, &arguments.config)?;
-    super::ports::free(&cluster, &name, &data)?;
+    let held = Held { sockets: Some(&sockets), ledger: before.as_ref().and_then(|before| before.ledger) };
+    super::ports::free(&cluster, &name, &data, &held)?;
     let options = crate::node::Options {
         name,
         cluster,
@@ -55,13 +93,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         data,
         linger: arguments.linger,
         descriptors,
+        program,
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build()?;
-    let code = runtime.block_on(crate::node::run(options));
-    // What a room left behind in a blocking call must not hold up the end.
-    runtime.shutdown_timeout(Duration::from_millis(500));
-    code
+    crate::node::run(options, sockets, before).await
 }
 
 /// Log lines on stderr, for people or a journal. TIEBEAM_LOG sets what is said, such as `debug` or `info,openraft=info`.

@@ -11,18 +11,22 @@ use std::time::Duration;
 use tiebeam_topology::{Cluster, Database, NodeName, Role};
 
 use super::WrongUse;
+use crate::handover::sockets::{Room, Sockets};
 
 /// A PostgreSQL that its guard is just stopping gives its port back within this time.
 const STOPPING_TRIES: u32 = 20;
 const STOPPING_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether each port of `node` is free; `data` is the node's folder.
+/// Whether each port of `node` is free or held for this process by one before it; `data` is the node's folder.
 ///
 /// # Errors
 /// A [`WrongUse`] with every port that is not, its setting, and what to do.
-pub fn free(cluster: &Cluster, node: &NodeName, data: &Path) -> Result<(), WrongUse> {
-    let mut wrong: Vec<String> =
-        listeners(cluster, node).into_iter().filter_map(|(what, at)| refusal(what, at)).collect();
+pub fn free(cluster: &Cluster, node: &NodeName, data: &Path, held: &Held<'_>) -> Result<(), WrongUse> {
+    let mut wrong: Vec<String> = listeners(cluster, node)
+        .into_iter()
+        .filter(|(whose, _, at)| !held.is_held(*whose, *at))
+        .filter_map(|(_, what, at)| refusal(what, at))
+        .collect();
     if let Some(at) = database(cluster, node)
         && !runs(&data.join("postgres/main/postmaster.pid"))
     {
@@ -39,20 +43,46 @@ pub fn free(cluster: &Cluster, node: &NodeName, data: &Path) -> Result<(), Wrong
     if wrong.is_empty() { Ok(()) } else { Err(WrongUse(wrong.join("\n"))) }
 }
 
+/// What a process before this one holds for it.
+#[derive(Default)]
+pub struct Held<'a> {
+    pub sockets: Option<&'a Sockets>,
+    /// Free once the node is this process's.
+    pub ledger: Option<SocketAddr>,
+}
+
+impl Held<'_> {
+    /// `whose` is `None` for the ledger.
+    fn is_held(&self, whose: Option<Room>, at: SocketAddr) -> bool {
+        match whose {
+            Some(room) => self.sockets.is_some_and(|sockets| sockets.has(room, at)),
+            None => self.ledger == Some(at),
+        }
+    }
+}
+
 /// Where the daemon itself listens, by the names of the file.
-fn listeners(cluster: &Cluster, node: &NodeName) -> Vec<(&'static str, SocketAddr)> {
-    let mut all: Vec<(&'static str, Option<SocketAddr>)> = Vec::new();
+fn listeners(cluster: &Cluster, node: &NodeName) -> Vec<(Option<Room>, &'static str, SocketAddr)> {
+    let mut all: Vec<(Option<Room>, &'static str, Option<SocketAddr>)> = Vec::new();
     if let (Some(edge), Some(n)) = (&cluster.edge, cluster.nodes.get(node))
         && n.roles.contains(&Role::Edge)
     {
-        all.push(("[edge] http", edge.http.map(|port| SocketAddr::new(n.address, port.get()))));
-        all.push(("[edge] https", edge.https.map(|port| SocketAddr::new(n.address, port.get()))));
+        all.push((
+            Some(Room::Edge),
+            "[edge] http",
+            edge.http.map(|port| SocketAddr::new(n.address, port.get())),
+        ));
+        all.push((
+            Some(Room::Edge),
+            "[edge] https",
+            edge.https.map(|port| SocketAddr::new(n.address, port.get())),
+        ));
     }
-    all.push(("[sql] listen", cluster.sql_address(node)));
+    all.push((Some(Room::Router), "[sql] listen", cluster.sql_address(node)));
     // The ledger of a node that is alone talks with nobody.
-    all.push(("[ledger] port", cluster.ledger_address(node).filter(|_| cluster.nodes.len() > 1)));
-    all.push(("[console] listen", cluster.console_address(node)));
-    all.into_iter().filter_map(|(what, at)| Some((what, at?))).collect()
+    all.push((None, "[ledger] port", cluster.ledger_address(node).filter(|_| cluster.nodes.len() > 1)));
+    all.push((Some(Room::Console), "[console] listen", cluster.console_address(node)));
+    all.into_iter().filter_map(|(whose, what, at)| Some((whose, what, at?))).collect()
 }
 
 /// Where the PostgreSQL of this node will listen.
@@ -67,7 +97,7 @@ fn database(cluster: &Cluster, node: &NodeName) -> Option<SocketAddr> {
 }
 
 /// Whether the PostgreSQL that wrote this file runs: the port is then its own, and the node adopts it.
-fn runs(pid_file: &Path) -> bool {
+pub fn runs(pid_file: &Path) -> bool {
     let text = std::fs::read_to_string(pid_file).unwrap_or_default();
     let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
     pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
@@ -117,12 +147,30 @@ mod tests {
     fn every_port_that_is_taken_is_named_with_its_setting() {
         let (cluster, held) = file("a");
         let a: NodeName = "a".parse().unwrap();
-        let said = free(&cluster, &a, Path::new("/nonexistent")).unwrap_err().to_string();
+        let nowhere = Path::new("/nonexistent");
+        let said = free(&cluster, &a, nowhere, &Held::default()).unwrap_err().to_string();
         let names = ["[edge] http", "[edge] https", "[sql] listen", "[ledger] port", "[console] listen"];
         for (name, held) in names.iter().chain(&["[database] port"]).zip(&held) {
             let line = format!("{name}: cannot listen on {}: another process", held.local_addr().unwrap());
             assert!(said.contains(&line), "{line}\n{said}");
         }
+    }
+
+    #[test]
+    fn what_is_held_for_this_process_is_free() {
+        let (cluster, held) = file("a");
+        let mut sockets = Sockets::default();
+        let [http, https, sql, ledger, console, postgres] = held;
+        let taken = postgres.local_addr().unwrap();
+        for (room, socket) in
+            [(Room::Edge, http), (Room::Edge, https), (Room::Router, sql), (Room::Console, console)]
+        {
+            sockets.add(room, socket);
+        }
+        let held = Held { sockets: Some(&sockets), ledger: ledger.local_addr().ok() };
+        let a: NodeName = "a".parse().unwrap();
+        let said = free(&cluster, &a, Path::new("/nonexistent"), &held).unwrap_err().to_string();
+        assert!(said.starts_with(&format!("[database] port: cannot listen on {taken}")), "{said}");
     }
 
     #[test]

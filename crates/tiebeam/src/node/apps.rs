@@ -38,6 +38,8 @@ pub struct Registered {
 
 pub struct Part {
     instances: watch::Receiver<Vec<Instance>>,
+    /// The ledger lists them, none of an earlier process.
+    registered: watch::Receiver<bool>,
     register: JoinHandle<()>,
     run: JoinHandle<()>,
     stop: oneshot::Sender<Duration>,
@@ -45,12 +47,60 @@ pub struct Part {
 }
 
 impl Part {
-    pub fn start(here: &Arc<Here>, board: &Arc<Board>) -> Self {
+    /// The instances that the ledger lists are kept there for `replacing`, if they are of a process before this one that
+    /// still runs them: then this one's take their places together, once all are ready.
+    pub fn start(here: &Arc<Here>, board: &Arc<Board>, replacing: Option<Duration>) -> Self {
         let (publish, instances) = watch::channel(Vec::new());
         let (stop, stopped) = oneshot::channel();
+        let (tell, registered) = watch::channel(false);
         let run = tokio::spawn(run(here.clone(), board.clone(), publish, stopped));
-        let register = tokio::spawn(register(here.clone(), instances.clone()));
-        Self { instances, register, run, stop, here: here.clone() }
+        let (of, mut seen) = (here.clone(), instances.clone());
+        let register = tokio::spawn(async move {
+            if let (Some(time), false) = (replacing, of.cluster.apps.is_empty()) {
+                let _ = tokio::time::timeout(time, seen.wait_for(|all| are_ready(all))).await;
+            }
+            register(of, seen, tell).await;
+        });
+        Self { instances, registered, register, run, stop, here: here.clone() }
+    }
+
+    /// Waits until the ledger lists this process's instances; which of them are not ready then, in words.
+    pub async fn replaced(&self, time: Duration) -> Vec<String> {
+        let _ = tokio::time::timeout(time, self.registered.clone().wait_for(|is_listed| *is_listed)).await;
+        let instances = self.instances.borrow();
+        let late = instances.iter().filter(|i| i.state != State::Ready);
+        let mut notes: Vec<String> = late.map(|i| format!("{} is not ready", i.id)).collect();
+        if instances.is_empty() && !self.here.cluster.apps.is_empty() {
+            notes.push("no app has been started yet".into());
+        }
+        notes
+    }
+
+    /// Keeps the ready instances in the ledger for `time`, although this process looks after them there no more.
+    pub async fn stay_registered(&self, time: Duration) {
+        self.register.abort();
+        let wanted = ready(&self.here, &self.instances.borrow());
+        let staying = async {
+            let lease = self.here.ledger.grant(time).await?;
+            write(&self.here, lease, &wanted).await
+        };
+        match tokio::time::timeout(DEREGISTER_TIME, staying).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the instances of this node may leave the pools for a while")
+            }
+            Err(_) => tracing::warn!(
+                "the ledger is slow: the instances of this node may leave the pools for a while"
+            ),
+        }
+    }
+
+    /// Ended within `time`; what the ledger lists is another process's.
+    pub async fn end(self, time: Duration) {
+        self.register.abort();
+        // It may have ended already, if it could not start.
+        let _ = self.stop.send(time);
+        let _ = self.run.await;
     }
 
     pub fn instances(&self) -> watch::Receiver<Vec<Instance>> {
@@ -69,9 +119,7 @@ impl Part {
             .map(|app| Op::DeletePrefix { prefix: prefix(app, &self.here.name) });
         let gone = self.here.ledger.transact(Txn { compare: Vec::new(), then: ops.collect() });
         let _ = tokio::time::timeout(DEREGISTER_TIME, gone).await;
-        // It may have ended already, if it could not start.
-        let _ = self.stop.send(time.saturating_sub(began.elapsed()));
-        let _ = self.run.await;
+        self.end(time.saturating_sub(began.elapsed())).await;
     }
 }
 
@@ -180,7 +228,11 @@ async fn held_secret(here: &Here) -> anyhow::Result<Option<AppSecret>> {
 }
 
 /// Keeps the ledger's list of this node's ready instances as it is, under a lease.
-async fn register(here: Arc<Here>, mut instances: watch::Receiver<Vec<Instance>>) {
+async fn register(
+    here: Arc<Here>,
+    mut instances: watch::Receiver<Vec<Instance>>,
+    registered: watch::Sender<bool>,
+) {
     let mut lease: Option<LeaseId> = None;
     let mut written: Option<BTreeMap<Key, Registered>> = None;
     let mut keep = tokio::time::interval(KEEP_EVERY);
@@ -192,7 +244,10 @@ async fn register(here: Arc<Here>, mut instances: watch::Receiver<Vec<Instance>>
         }
         let wanted = ready(&here, &instances.borrow_and_update());
         match publish(&here, lease, &wanted, written.as_ref()).await {
-            Ok(id) => (lease, written) = (Some(id), Some(wanted)),
+            Ok(id) => {
+                (lease, written) = (Some(id), Some(wanted));
+                registered.send_if_modified(|is_listed| !std::mem::replace(is_listed, true));
+            }
             // Begin anew: what was under the lease is gone, or it is not known what was written.
             Err(error) => {
                 tracing::debug!(%error, "the instances could not be registered yet");
@@ -213,9 +268,13 @@ async fn publish(
         Some(id) => here.ledger.keep(id).await.map(|()| id)?,
         None => here.ledger.grant(LEASE).await?,
     };
-    if written == Some(wanted) {
-        return Ok(lease);
+    if written != Some(wanted) {
+        write(here, lease, wanted).await?;
     }
+    Ok(lease)
+}
+
+async fn write(here: &Here, lease: LeaseId, wanted: &BTreeMap<Key, Registered>) -> Result<(), StoreError> {
     // All at once: a list that is written whole cannot keep what an earlier life of this node left.
     let mut then: Vec<Op> =
         here.cluster.apps.keys().map(|app| Op::DeletePrefix { prefix: prefix(app, &here.name) }).collect();
@@ -224,8 +283,11 @@ async fn publish(
             then.push(put);
         }
     }
-    here.ledger.transact(Txn { compare: Vec::new(), then }).await?;
-    Ok(lease)
+    here.ledger.transact(Txn { compare: Vec::new(), then }).await.map(|_| ())
+}
+
+fn are_ready(instances: &[Instance]) -> bool {
+    !instances.is_empty() && instances.iter().all(|i| i.state == State::Ready)
 }
 
 /// Instances that have been ready and still run: whether they answer at this moment is for each edge to see.

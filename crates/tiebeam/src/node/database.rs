@@ -50,10 +50,7 @@ impl Part {
                 cert: certs.join("node.pem"),
                 key: certs.join("node.key"),
             },
-            guard_command: vec![
-                std::env::current_exe().context("where this program is")?.into(),
-                "guard".into(),
-            ],
+            guard_command: vec![here.options.program.path.clone().into(), "guard".into()],
             linger: here.options.linger,
             owner,
         };
@@ -78,7 +75,16 @@ impl Part {
     }
 
     pub async fn stop(self) {
-        self.agent.shutdown(Shutdown::Stop).await;
+        self.end(Shutdown::Stop).await;
+    }
+
+    /// PostgreSQL and its guard go on, for the next agent to adopt before the lease ends.
+    pub async fn leave(self) {
+        self.end(Shutdown::Leave).await;
+    }
+
+    async fn end(self, how: Shutdown) {
+        self.agent.shutdown(how).await;
         self.events.abort();
     }
 }

@@ -1,7 +1,7 @@
 //! The edge of this node: tells it which servers there are, from the file and from what the apps registered.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ use crate::cli::WrongUse;
 
 /// The list of servers is made anew this often, besides on every change.
 const REFRESH: Duration = Duration::from_secs(2);
+
+/// Between two looks at servers that are probed.
+const PROBE_LOOK: Duration = Duration::from_millis(20);
 
 /// How long a start waits for the ledger's quorum before the edge answers with what this node last knew.
 const LEDGER_TIME: Duration = Duration::from_secs(3);
@@ -93,10 +96,13 @@ impl Served {
 }
 
 impl Part {
-    /// Answers once the ledger is known, so that the first request finds its servers; without a quorum, with what this
-    /// node last knew.
-    pub async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
-        let served = Served::load(here.cluster.clone(), here.identities.site.as_ref())?;
+    /// Ready once the ledger is known, so that the first request finds its servers; without a quorum, with what this
+    /// node last knew. Nobody is answered before [`Part::open`].
+    pub async fn prepare(
+        here: &Arc<Here>,
+        served: Served,
+        inherited: Vec<TcpListener>,
+    ) -> anyhow::Result<Self> {
         let file = LogFile::at(here.options.data.join("access.log"));
         let sink = match here.cluster.edge.as_ref().map_or(AccessLog::Off, |file| file.access_log) {
             AccessLog::Off => LogSink::Later(file),
@@ -111,13 +117,44 @@ impl Part {
             ticket_keys: ticket_keys(here, &served, &tickets).await,
         };
         let config = config(here, &served, known.clone());
-        let edge = Edge::start(served.listeners(here)?, config, sink).map_err(failure::edge)?;
+        let workers = served.listeners(here)?.workers;
+        let edge = Edge::prepare(workers, inherited, config, sink).map_err(failure::edge)?;
         let edge = Arc::new(edge);
-        board.tell(Level::Info, format!("the edge on {} answers", here.name));
         let served = Arc::new(Mutex::new(served));
         let publisher =
             tokio::spawn(publish(here.clone(), edge.clone(), served.clone(), tickets.clone(), known));
         Ok(Self { here: here.clone(), edge, served, tickets, publisher })
+    }
+
+    /// Listens from now on.
+    pub async fn open(&self, board: &Board) -> anyhow::Result<()> {
+        let listeners = self.served.lock().await.listeners(&self.here)?;
+        self.edge.open(listeners).map_err(failure::edge)?;
+        board.tell(Level::Info, format!("the edge on {} answers", self.here.name));
+        Ok(())
+    }
+
+    /// Waits until every server has been looked at, for at most `time`.
+    pub async fn probed(&self, time: Duration) {
+        let is_probing = || {
+            let stats = self.edge.stats();
+            let mut servers = stats.pools.values().flat_map(|pool| pool.servers.values());
+            servers.any(|server| server.state == tiebeam_edge::State::Probing)
+        };
+        let end = tokio::time::Instant::now() + time;
+        while is_probing() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(PROBE_LOOK).await;
+        }
+    }
+
+    /// Goes on with the servers it knows, whatever becomes of the ledger.
+    pub fn stay(&self) {
+        self.publisher.abort();
+    }
+
+    /// As [`Part::stop`], but nobody is waiting: who keeps a connection may ask once more.
+    pub async fn stop_gently(&self, time: Duration, idle: Duration) {
+        self.edge.drain_gently(time, idle).await;
     }
 
     pub fn handle(&self) -> Arc<Edge> {
@@ -134,7 +171,7 @@ impl Part {
         }
     }
 
-    pub async fn stop(self, time: Duration) {
+    pub async fn stop(&self, time: Duration) {
         self.publisher.abort();
         self.edge.drain(time).await;
     }

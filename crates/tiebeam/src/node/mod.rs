@@ -1,7 +1,8 @@
 //! One node: starts the rooms that the file gives it, wires them with snapshots and channels, and ends them in order.
 //!
 //! The arrows: the ledger says who is who; `board` publishes what this node is doing and reads what all do; `edge`,
-//! `apps`, `database` and `router` each carry one room's part of that to the room.
+//! `apps`, `database` and `router` each carry one room's part of that to the room. `upgrade` lets another process take
+//! over, and `takeover` is what that process does otherwise than at a usual start.
 
 mod admin;
 mod apps;
@@ -23,8 +24,12 @@ mod rates;
 mod reach;
 mod reload;
 mod report;
+mod rest;
 mod router;
+mod takeover;
 mod tickets;
+mod upgrade;
+mod upgrades;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,16 +38,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tiebeam_console::Console;
-use tiebeam_ledger::{Embedded, Peer, Settings};
+use tiebeam_ledger::{Embedded, OpenError, Peer, Settings};
 use tiebeam_topology::{Cluster, Database, NodeName, Role};
 use tiebeam_watch::Level;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::WrongUse;
+use crate::handover::new::Predecessor;
+use crate::handover::program::Program;
+use crate::handover::sockets::{Room, Sockets};
+use crate::{handover, notify};
 use board::Board;
 use ending::{Deadline, STOP_TIME};
 use identity::Identities;
+use upgrade::Upgraded;
+use upgrades::Upgrades;
 
 /// How long running requests, and after them the apps, may take to end.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
@@ -68,6 +79,8 @@ pub struct Options {
     pub linger: Option<Duration>,
     /// The soft limit of file descriptors before this process raised its own, for apps; `None`: there was none.
     pub descriptors: Option<u64>,
+    /// How this process was started.
+    pub program: Program,
 }
 
 /// What every part of the wiring needs.
@@ -79,32 +92,90 @@ pub struct Here {
     pub ledger: Arc<Embedded>,
 }
 
-/// Runs until SIGTERM or SIGINT, or until something fails that a restart must mend.
-pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+/// Runs until SIGTERM or SIGINT, until something fails that a restart must mend, or until another process has taken over.
+/// With `before` it takes over itself, on the `sockets` of that process.
+pub async fn run(
+    options: Options,
+    sockets: Sockets,
+    before: Option<Arc<Predecessor>>,
+) -> anyhow::Result<ExitCode> {
     let mut told = told_to_end()?;
-    // SIGHUP asks a daemon to read its file again. Unanswered it would kill this one, with everything undrained.
-    let hangup = signal(SignalKind::hangup())?;
+    let signals = admin::Signals {
+        reload: signal(SignalKind::hangup())?,
+        upgrade: signal(SignalKind::user_defined2())?,
+    };
     let cluster = Arc::new(options.cluster.clone());
     let name = options.name.clone();
     std::fs::create_dir_all(&options.data).map_err(|e| failure::data_folder(&options.data, &e))?;
     let identities = Identities::load(&cluster, &name, &options.data)?;
-    let ledger = open_ledger(&cluster, &name, &options, &identities).await?;
+    let served = served(&cluster, &name, &identities)?;
+    if let Some(before) = &before {
+        takeover::is_fit(&options)?;
+        before.ready().await.context("the running process does not listen any more")?;
+        tokio::select! {
+            given = before.given() => given?,
+            _ = told.wait_for(Option::is_some) => return Ok(ExitCode::SUCCESS),
+        }
+    }
+    let ledger =
+        takeover::ledger(before.is_some(), || open_ledger(&cluster, &name, &options, &identities)).await?;
     let here = Arc::new(Here { cluster, name, options, identities, ledger });
     let board = Board::new(here.clone());
-    let parts = Parts::start(&here, &board, hangup).await?;
+    let (upgrades, mut asked) = Upgrades::new(&here.name);
+    let start = Start { served, sockets, takes_over: before.is_some() };
+    let mut parts = Box::new(Parts::start(&here, &board, start).await?);
+    let desk = admin::Desk { reload: parts.reload(&here, &board), upgrades };
+    parts.admin = Some(admin::Part::start(&here.options.data, signals, desk));
+    if let Some(before) = &before {
+        let serves = tokio::select! {
+            notes = parts.take_over(&board) => Some(notes?),
+            _ = told.wait_for(Option::is_some) => None,
+        };
+        if let Some(notes) = serves {
+            // Deaf or dead, it matters no more: this process serves.
+            let _ = before.serving(notes).await;
+        }
+    }
     board.tell(Level::Info, format!("{} is up", here.name));
+    notify::ready();
+    let told_later = told.clone();
     let mut ledger_status = here.ledger.status_changes();
-    let code = tokio::select! {
-        _ = told.wait_for(Option::is_some) => ExitCode::SUCCESS,
-        failed = ledger_status.wait_for(|s| s.failed.is_some()) => {
-            let why = failed.ok().and_then(|s| s.failed.clone()).unwrap_or_else(|| "it was closed".into());
-            tracing::error!(why, "the ledger of this node has stopped; the node ends, so that nothing is decided on old knowledge");
-            ExitCode::from(1)
+    let code = loop {
+        tokio::select! {
+            _ = told.wait_for(Option::is_some) => break ExitCode::SUCCESS,
+            failed = ledger_status.wait_for(|s| s.failed.is_some()) => {
+                let why = failed.ok().and_then(|s| s.failed.clone()).unwrap_or_else(|| "it was closed".into());
+                tracing::error!(why, "the ledger of this node has stopped; the node ends, so that nothing is decided on old knowledge");
+                break ExitCode::from(1);
+            }
+            Some(request) = asked.recv() => {
+                match upgrade::run(&here, &board, parts, request, told_later.clone()).await {
+                    Upgraded::Stays(same) => parts = same,
+                    Upgraded::Stops(same) => {
+                        parts = same;
+                        break ExitCode::SUCCESS;
+                    }
+                    Upgraded::Over(code) => return Ok(code),
+                }
+            }
         }
     };
+    notify::stopping();
     let told = told.borrow().unwrap_or_else(Instant::now);
     parts.stop(&here, board, Deadline::of(told)).await;
     Ok(code)
+}
+
+/// What an edge on this node serves, if there is one; nothing is bound for it.
+fn served(
+    cluster: &Arc<Cluster>,
+    name: &NodeName,
+    identities: &Identities,
+) -> anyhow::Result<Option<edge::Served>> {
+    if !cluster.nodes.get(name).is_some_and(|node| node.roles.contains(&Role::Edge)) {
+        return Ok(None);
+    }
+    edge::Served::load(cluster.clone(), identities.site.as_ref()).map(Some)
 }
 
 /// When SIGTERM or SIGINT first came. The time to end counts from there, even if the node is still starting then.
@@ -126,8 +197,11 @@ async fn open_ledger(
     name: &NodeName,
     options: &Options,
     identities: &Identities,
-) -> anyhow::Result<Arc<Embedded>> {
-    let address = |n: &NodeName| cluster.ledger_address(n).context("a node of the file has an address");
+) -> Result<Arc<Embedded>, OpenError> {
+    let address = |n: &NodeName| {
+        let address = cluster.ledger_address(n);
+        address.ok_or_else(|| OpenError::Settings(format!("node {n} is not in the file")))
+    };
     let mut peers = std::collections::BTreeMap::new();
     for n in cluster.nodes.keys() {
         let peer = Peer {
@@ -146,12 +220,13 @@ async fn open_ledger(
         identities.node.server_config(),
         identities.node.client_config(),
     );
-    Embedded::open(settings).await.map_err(failure::ledger)
+    Embedded::open(settings).await
 }
 
 /// The rooms of this node that run.
 struct Parts {
-    admin: admin::Part,
+    /// `None`: nobody is heard yet.
+    admin: Option<admin::Part>,
     console: Option<Console>,
     database: Option<database::Part>,
     router: Option<router::Part>,
@@ -160,8 +235,18 @@ struct Parts {
     report: report::Part,
 }
 
+/// How the rooms start.
+struct Start {
+    served: Option<edge::Served>,
+    /// Of the process before this one.
+    sockets: Sockets,
+    /// That process still serves: this one's edge waits for [`Parts::take_over`].
+    takes_over: bool,
+}
+
 impl Parts {
-    async fn start(here: &Arc<Here>, board: &Arc<Board>, hangup: Signal) -> anyhow::Result<Self> {
+    async fn start(here: &Arc<Here>, board: &Arc<Board>, start: Start) -> anyhow::Result<Self> {
+        let Start { served, mut sockets, takes_over } = start;
         let node = here.cluster.nodes.get(&here.name).context("this node is in the file")?;
         let has = |role| node.roles.contains(&role);
         let database =
@@ -173,9 +258,16 @@ impl Parts {
             }
             (None, _) => None,
         };
-        let router = router::Part::start(here, state.clone())?;
-        let apps = if has(Role::App) { Some(apps::Part::start(here, board)) } else { None };
-        let edge = if has(Role::Edge) { Some(edge::Part::start(here, board).await?) } else { None };
+        let router = router::Part::start(here, state.clone(), sockets.take(Room::Router))?;
+        let replacing = takes_over.then_some(handover::SERVERS_TIME);
+        let apps = if has(Role::App) { Some(apps::Part::start(here, board, replacing)) } else { None };
+        let edge = match served {
+            Some(served) => Some(edge::Part::prepare(here, served, sockets.take(Room::Edge)).await?),
+            None => None,
+        };
+        if let Some(edge) = edge.as_ref().filter(|_| !takes_over) {
+            edge.open(board).await?;
+        }
         let report = report::Part::start(
             here,
             board,
@@ -186,20 +278,29 @@ impl Parts {
                 database: state,
             },
         );
+        let inherited = sockets.take(Room::Console).pop();
         let console = match here.cluster.console_address(&here.name) {
-            Some(at) => Some(Console::start(at, board.source()).await.map_err(|e| WrongUse(e.to_string()))?),
+            Some(at) => Some(
+                Console::start_on(inherited, at, board.source())
+                    .await
+                    .map_err(|e| WrongUse(e.to_string()))?,
+            ),
             None => None,
         };
-        let reload = reload::Reload::new(here, board, edge.as_ref().map(|e| e.changer()));
-        let admin = admin::Part::start(&here.options.data, hangup, reload);
-        Ok(Self { admin, console, database, router, apps, edge, report })
+        Ok(Self { admin: None, console, database, router, apps, edge, report })
+    }
+
+    fn reload(&self, here: &Arc<Here>, board: &Arc<Board>) -> Arc<reload::Reload> {
+        reload::Reload::new(here, board, self.edge.as_ref().map(|e| e.changer()))
     }
 
     /// From the outside in: no new requests, then no apps, then no sessions, then the database, then the ledger. All of
     /// it within the deadline: who comes late gets less, and nobody is waited for beyond it.
     async fn stop(self, here: &Here, board: Arc<Board>, deadline: Deadline) {
         board.tell(Level::Info, format!("{} ends in order", here.name));
-        self.admin.stop();
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
         if let Some(edge) = self.edge {
             deadline.end("the edge", (DRAIN_TIME, AFTER_EDGE), |time| edge.stop(time)).await;
         }

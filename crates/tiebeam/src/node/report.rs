@@ -56,6 +56,11 @@ impl Part {
         Self { task: tokio::spawn(reporter.run()), here: here.clone() }
     }
 
+    /// Another process tells from now on.
+    pub fn leave(self) {
+        self.task.abort();
+    }
+
     /// Says that this node ends in order: it is not one that fell silent. Without a quorum nobody could hear it.
     pub async fn stop(self, time: Duration) {
         self.task.abort();

@@ -1,6 +1,6 @@
 //! The SQL router of this node: tells it which PostgreSQL is the primary and which are replicas.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ impl Part {
     pub fn start(
         here: &Arc<Here>,
         state: Option<watch::Receiver<Arc<State>>>,
+        inherited: Vec<TcpListener>,
     ) -> anyhow::Result<Option<Self>> {
         let (Some(file), Some(listen)) = (&here.cluster.sql, here.cluster.sql_address(&here.name)) else {
             return Ok(None);
@@ -53,7 +54,8 @@ impl Part {
             login,
         };
         let (sender, view) = watch::channel(Arc::new(View::default()));
-        let router = Arc::new(Router::start(settings, view).map_err(|e| WrongUse(e.to_string()))?);
+        let router = Router::start_on(inherited, settings, view).map_err(|e| WrongUse(e.to_string()))?;
+        let router = Arc::new(router);
         let feeder = match (&here.cluster.database, state) {
             (Some(Database::Managed(d)), Some(state)) => {
                 Some(tokio::spawn(feed(here.cluster.clone(), d.clone(), state, sender.clone())))

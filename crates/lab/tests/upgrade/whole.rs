@@ -1,0 +1,135 @@
+//! A node that is everything: edge, apps, database, router, console.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tiebeam_lab::{Node, get, processes_that_name, tiebeam, until};
+
+use crate::bench::free_port;
+
+const TIME: Duration = Duration::from_secs(60);
+
+struct Whole {
+    folder: tempfile::TempDir,
+    http: SocketAddr,
+    console: SocketAddr,
+    node: Node,
+}
+
+impl Whole {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // PostgreSQL's user must be able to pass through.
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        for path in [folder.path(), &data] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
+        }
+        let [http, postgres, sql, console] = std::array::from_fn(|_| free_port());
+        let user = crate::user();
+        let file = format!(
+            "[node.a]\naddress = \"127.0.0.1\"\nroles = [\"edge\", \"app\", \"database\"]\n[edge]\nhttp = {http}\n\
+             [site.\"*\"]\nroutes = [{{ path = \"/\", pool = \"web\" }}]\n[pool.web]\napp = \"web\"\n\
+             health = {{ path = \"/healthz\", every = \"200ms\" }}\n[app.web]\ncommand = [{:?}, \"demo-app\"]\n{user}\n\
+             [database]\nport = {postgres}\n[sql]\nlisten = \":{sql}\"\n[console]\nlisten = \":{console}\"\n",
+            tiebeam().display().to_string()
+        );
+        let node = Node::start(folder.path(), &file);
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { http: at(http), console: at(console), node, folder }
+    }
+
+    fn write(&self, n: u64) -> Option<String> {
+        ask(self.http, &format!("POST /rows?n={n}"))
+    }
+
+    fn rows(&self) -> Option<Vec<u64>> {
+        serde_json::from_str(&ask(self.http, "GET /rows?after=0")?).ok()
+    }
+
+    fn view(&self) -> Option<Value> {
+        serde_json::from_str(&get(self.console, "/view.json")?).ok()
+    }
+
+    /// PostgreSQL's process, and the number of the right to be primary.
+    fn primary(&self) -> Option<(String, u64)> {
+        let file = self.folder.path().join("data/postgres/main/postmaster.pid");
+        let pid = fs::read_to_string(file).ok()?.lines().next()?.to_owned();
+        Some((pid, self.view()?["database"]["epoch"].as_u64()?))
+    }
+}
+
+/// The body of an answer with 200.
+fn ask(at: SocketAddr, line: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(at).ok()?;
+    stream.set_read_timeout(Some(TIME)).ok()?;
+    write!(stream, "{line} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+}
+
+fn log_of(folder: &Path) -> String {
+    fs::read_to_string(folder.join("node.log")).unwrap_or_default()
+}
+
+#[test]
+fn writes_go_on_and_postgresql_is_the_same() {
+    let mut whole = Whole::start();
+    assert!(until(TIME, || whole.write(1)).is_some(), "nothing was written\n{}", whole.node.log());
+    let before = until(TIME, || whole.primary()).unwrap();
+    let (is_over, written, failed) = (AtomicBool::new(false), AtomicU64::new(1), AtomicU64::new(0));
+    let (http, folder) = (whole.http, whole.folder.path().to_owned());
+    let (code, said) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::SeqCst) {
+                let n = written.load(Ordering::SeqCst) + 1;
+                match ask(http, &format!("POST /rows?n={n}")) {
+                    Some(_) => written.store(n, Ordering::SeqCst),
+                    None => {
+                        failed.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                }
+            }
+        });
+        let upgraded = whole.node.upgrade();
+        let seen = written.load(Ordering::SeqCst);
+        let goes_on = || failed.load(Ordering::SeqCst) > 0 || written.load(Ordering::SeqCst) > seen + 50;
+        until(TIME, || goes_on().then_some(()));
+        is_over.store(true, Ordering::SeqCst);
+        upgraded
+    });
+    assert_eq!((code, &said["fate"], &said["notes"]), (0, &"done".into(), &Value::Array(vec![])), "{said}");
+    assert_eq!(failed.load(Ordering::SeqCst), 0, "{}", log_of(&folder));
+    let ended = whole.node.first_ended_within(TIME);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", whole.node.log());
+
+    // The old process, its router and its apps are gone.
+    let last = written.load(Ordering::SeqCst);
+    assert!(whole.write(last + 1).is_some(), "{}", whole.node.log());
+    let rows = whole.rows().unwrap();
+    assert_eq!(rows.len() as u64, last + 1);
+    assert_eq!(whole.primary().unwrap(), before, "{}", whole.node.log());
+    let view = whole.view().unwrap();
+    assert_eq!(view["nodes"]["a"]["apps"].as_array().map(Vec::len), Some(1), "{view}");
+
+    // What PostgreSQL would have to be started anew for is refused.
+    let toml = folder.join("tiebeam.toml");
+    let other = fs::read_to_string(&toml).unwrap().replace("[database]", "[database]\nlease = \"4s\"");
+    fs::write(&toml, other).unwrap();
+    let (code, said) = whole.node.upgrade();
+    assert_eq!(code, 2, "{said}");
+    assert!(said["why"].as_str().unwrap().contains("database.lease"), "{said}");
+
+    whole.node.signal("TERM");
+    let name = folder.to_str().unwrap().to_owned();
+    assert!(until(TIME, || processes_that_name(&name).is_empty().then_some(())).is_some());
+}
