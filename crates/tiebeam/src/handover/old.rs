@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use super::link::{FromNew, FromOld, Link};
 use super::sockets::Sockets;
 use super::steps::Event;
-use super::{PROTOCOL, VARIABLE};
+use super::{PROTOCOL, READY_TIME, VARIABLE};
 
 /// Who has closed its link has ended, or is about to.
 const END_TIME: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ impl Successor {
     /// Starts `program` with this process's own `arguments`. Its stderr is this one's.
     ///
     /// # Errors
-    /// The program cannot be started, or ends at once.
+    /// The program cannot be started.
     pub async fn start(
         program: &Path,
         arguments: &[OsString],
@@ -54,15 +54,17 @@ impl Successor {
         let pid = child.id().unwrap_or_default();
         let successor =
             Self { link, child, pid, version: String::new(), notes: Vec::new(), why: None, is_gone: false };
-        // A child that has ended already is found by its first event.
-        if successor.link.send(hello, None).await.is_ok() {
-            for (room, socket) in sockets.iter() {
-                if successor.link.send(&FromOld::Socket(room), Some(socket.as_fd())).await.is_err() {
-                    break;
-                }
-            }
-        }
+        // One that has ended, or does not listen, is found by its events.
+        let _ = tokio::time::timeout(READY_TIME, successor.pass(hello, sockets)).await;
         Ok(successor)
+    }
+
+    async fn pass(&self, hello: &FromOld, sockets: &Sockets) -> io::Result<()> {
+        self.link.send(hello, None).await?;
+        for (room, socket) in sockets.iter() {
+            self.link.send(&FromOld::Socket(room), Some(socket.as_fd())).await?;
+        }
+        Ok(())
     }
 
     /// What happens next: it is ready, serves, or is gone; that comes once. May be given up and asked again.

@@ -180,7 +180,7 @@ fn needs_restart(changes: &[Change]) -> Option<String> {
         return None;
     }
     Some(format!(
-        "{} {} read only when the node starts: restart it (one node after another), or take {} out of this change; nothing was changed",
+        "{} {} read only when the node starts: `tiebeam upgrade` or restart it (one node after another), or take {} out of this change; nothing was changed",
         keys.join(", "),
         if keys.len() == 1 { "is" } else { "are" },
         if keys.len() == 1 { "it" } else { "them" },
