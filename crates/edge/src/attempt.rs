@@ -125,6 +125,9 @@ impl<'c, S: Io> Attempt<'c, S> {
             if polled.is_ready() {
                 return polled;
             }
+            if self.connection.io.poll_gone(cx) {
+                return Poll::Ready(Err(Lost::Unanswered(Reason::ClientGone)));
+            }
             if let Some(clock) = &pace_clock
                 && self.is_too_slow(cx, &mut pace, clock)
             {
@@ -213,9 +216,6 @@ impl<'c, S: Io> Attempt<'c, S> {
     fn poll_head(&mut self, cx: &mut Context<'_>, judged: &mut usize) -> Poll<Result<Begun, Lost>> {
         if let Err(lost) = self.poll_up(cx) {
             return Poll::Ready(Err(lost));
-        }
-        if self.connection.io.poll_gone(cx) {
-            return Poll::Ready(Err(Lost::Unanswered(Reason::ClientGone)));
         }
         loop {
             if !self.down.out.is_out() {
@@ -358,9 +358,6 @@ impl<'c, S: Io> Attempt<'c, S> {
                 self.is_up_broken = true;
             }
             let Connection { worker, io, .. } = &mut *self.connection;
-            if io.poll_gone(cx) {
-                return Poll::Ready(Err(Reason::ClientGone));
-            }
             match self.down.poll(cx, &worker.buffers, &mut self.server, &mut self.buffer, io) {
                 Poll::Ready(Ok(())) => {
                     if let Some(trailers) = self.server.take_trailers() {
@@ -370,6 +367,7 @@ impl<'c, S: Io> Attempt<'c, S> {
                 }
                 Poll::Ready(Err(PumpError::Write)) => return Poll::Ready(Err(Reason::ClientGone)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Reason::AnswerCut)),
+                Poll::Pending if io.poll_gone(cx) => return Poll::Ready(Err(Reason::ClientGone)),
                 Poll::Pending => {}
             }
             let (within, reason) = match self.down.out.is_out() {
@@ -408,7 +406,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         counters.received.add(self.head_bytes + self.down.bytes);
         let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
         if let Some(stream) = self.give_back().filter(|_| is_clean) {
-            worker.idle.put(server, stream, Instant::now(), route);
+            worker.idle.put(server, stream, worker.clock.now(), route);
         }
     }
 

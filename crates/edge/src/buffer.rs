@@ -89,6 +89,8 @@ impl Buffer {
 pub struct Buffers {
     free: RefCell<Vec<Vec<u8>>>,
     texts: RefCell<Vec<Vec<u8>>>,
+    /// What one connection of HTTP/2 gathers until it is written, nearly always before the next has its turn.
+    cork: RefCell<Vec<u8>>,
 }
 
 impl Buffers {
@@ -133,6 +135,16 @@ impl Buffers {
         if bytes.len() == BUFFER_BYTES && free.len() < KEPT {
             free.push(bytes);
         }
+    }
+
+    /// An empty vector to gather what is written at once.
+    pub fn cork(&self) -> Vec<u8> {
+        self.cork.take()
+    }
+
+    pub fn reclaim_cork(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.cork.replace(bytes);
     }
 
     /// An empty vector to write a head into.

@@ -38,6 +38,11 @@ impl Clock {
         })
     }
 
+    /// As of the last tick.
+    pub fn now(&self) -> Instant {
+        self.started + Duration::from_millis(self.now_ms.get())
+    }
+
     pub fn tick(&self, now: Instant) {
         let now_ms = now.duration_since(self.started).as_millis() as u64;
         self.now_ms.set(now_ms);

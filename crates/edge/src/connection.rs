@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -85,11 +86,11 @@ pub async fn serve<S: Io>(worker: Rc<Worker>, io: S, client: Client, buffer: Buf
         let next = connection.next().await;
         // Boxed, so that an idle connection is small: the future of a request is many times the size.
         let end = match next {
-            Next::Request(request) => Box::pin(connection.answer(request)).await,
+            Next::Request(request) => in_place(|| connection.answer(request)).await,
             Next::Refused(fault) => {
-                Box::pin(connection.refuse(fault.status(), fault.label(), Some(fault))).await
+                in_place(|| connection.refuse(fault.status(), fault.label(), Some(fault))).await
             }
-            Next::TooSlow => Box::pin(connection.refuse(408, Reason::HeaderTime.label(), None)).await,
+            Next::TooSlow => in_place(|| connection.refuse(408, Reason::HeaderTime.label(), None)).await,
             Next::Gone => {
                 // Nothing was left unread: a plain close, with TLS's farewell if the socket takes it.
                 let Connection { io, timer, .. } = &mut connection;
@@ -103,6 +104,12 @@ pub async fn serve<S: Io>(worker: Rc<Worker>, io: S, client: Client, buffer: Buf
         }
     };
     connection.end(end).await;
+}
+
+/// As `Box::pin`, but nothing is moved: what a future has room for would be copied whole, although it holds little yet.
+fn in_place<F>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    let place = Box::new_uninit();
+    Box::into_pin(Box::write(place, make()))
 }
 
 impl<S: Io> Connection<S> {
@@ -120,7 +127,7 @@ impl<S: Io> Connection<S> {
                 if head_limits.is_worth_a_look(self.buffer.data(), judged) {
                     judged = self.buffer.data().len();
                     match self.parse() {
-                        Ok(Some(request)) => return Poll::Ready(Next::Request(Box::new(request))),
+                        Ok(Some(request)) => return Poll::Ready(Next::Request(request)),
                         Ok(None) => {}
                         Err(fault) => return Poll::Ready(Next::Refused(fault)),
                     }
@@ -167,7 +174,7 @@ impl<S: Io> Connection<S> {
     }
 
     /// One look at the buffer: a whole head becomes a request, its bytes are consumed.
-    fn parse(&mut self) -> Result<Option<Request>, Fault> {
+    fn parse(&mut self) -> Result<Option<Box<Request>>, Fault> {
         let Some((request, len)) = self.read_head(self.buffer.data())? else { return Ok(None) };
         self.buffer.consume(len);
         if self.buffer.is_empty() {
@@ -177,7 +184,7 @@ impl<S: Io> Connection<S> {
     }
 
     /// The request whose head `data` begins with, and the length of that; `None`: it is not whole.
-    pub fn read_head(&self, data: &[u8]) -> Result<Option<(Request, usize)>, Fault> {
+    pub fn read_head(&self, data: &[u8]) -> Result<Option<(Box<Request>, usize)>, Fault> {
         let view = self.worker.view();
         let mut head = self.worker.request.borrow_mut();
         let Progress::Done { len } = head.parse(data, &view.head_limits)? else { return Ok(None) };
@@ -213,6 +220,7 @@ impl<S: Io> Connection<S> {
             }
             to => to,
         };
+        let place = Box::new_uninit();
         let request = Request {
             method: head.method,
             version: head.version,
@@ -233,7 +241,7 @@ impl<S: Io> Connection<S> {
             started: Instant::now(),
         };
         self.worker.counters.from_clients.add(len as u64);
-        Ok(Some((request, len)))
+        Ok(Some((Box::write(place, request), len)))
     }
 
     /// Answers it in any case, and says what becomes of the connection.

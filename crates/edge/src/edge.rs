@@ -3,25 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use tiebeam_balance::health::State;
 use tiebeam_topology::PoolName;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 
 use crate::access_log::Writer;
-use crate::addresses::ByAddress;
 use crate::codec::Fault;
 use crate::config::{Addresses, Config, Listeners, LogSink};
 use crate::counters::{Count, Counters, Reason};
 use crate::doors::{Bound, Doors};
 use crate::error::StartError;
-use crate::files::Forms;
 use crate::registry::Registry;
 use crate::servers::Pool;
 use crate::snapshot::Snapshot;
@@ -93,14 +90,7 @@ impl Edge {
         let mut tallies = Tallies::new(workers);
         let snapshot = Snapshot::compile(config, &mut registry, &mut tallies, &offers, workers);
         let (pools, checked) = watch::channel(snapshot.pools.clone());
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            counters: (0..workers).map(|_| Arc::default()).collect(),
-            open: AtomicUsize::new(0),
-            by_address: ByAddress::default(),
-            https_port: AtomicU16::new(0),
-            forms: Forms::default(),
-        });
+        let shared = Arc::new(Shared::new(snapshot, workers));
         let (doors, incoming) = Doors::new(workers, inherited);
         let (phase, seen) = watch::channel(Phase::Serving);
         let (alive, ended) = watch::channel(());
@@ -133,7 +123,7 @@ impl Edge {
         if let Some(pools) = &control.pools {
             pools.send_replace(snapshot.pools.clone());
         }
-        self.shared.snapshot.store(Arc::new(snapshot));
+        self.shared.publish(snapshot);
     }
 
     /// Listens where `listeners` say from now on, as [`Edge::change`] does.

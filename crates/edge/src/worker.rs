@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,7 @@ use crate::codec::{RequestHead, ResponseHead};
 use crate::counters::{Counters, Reason};
 use crate::doors::{Incoming, Listener};
 use crate::files::Forms;
+use crate::h2::lanes::Lanes;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Http2Servers, IdleServers};
 use crate::welcome::welcome;
@@ -34,6 +35,8 @@ use crate::welcome::welcome;
 /// What all workers of an edge share.
 pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
+    /// Counts what was published: each request asks for it, and finds it in its core's cache.
+    version: AtomicU64,
     /// One for each worker.
     pub counters: Vec<Arc<Counters>>,
     /// Client connections of all workers: touched when one opens or closes, never by a request.
@@ -46,6 +49,32 @@ pub struct Shared {
 }
 
 impl Shared {
+    pub fn new(snapshot: Snapshot, workers: usize) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            version: AtomicU64::new(0),
+            counters: (0..workers).map(|_| Arc::default()).collect(),
+            open: AtomicUsize::new(0),
+            by_address: ByAddress::default(),
+            https_port: AtomicU16::new(0),
+            forms: Forms::default(),
+        }
+    }
+
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// A snapshot that is at least as new as the version with it.
+    fn published(&self) -> (u64, Arc<Snapshot>) {
+        (self.version(), self.snapshot.load_full())
+    }
+
     /// Where clients are sent who came over HTTP.
     pub fn https_port(&self) -> Option<u16> {
         Some(self.https_port.load(Ordering::Relaxed)).filter(|port| *port != 0)
@@ -72,6 +101,7 @@ pub struct Worker {
     pub buffers: Buffers,
     pub idle: IdleServers,
     pub http2: Http2Servers,
+    pub lanes: Lanes,
     pub log: Log,
     /// Where heads are parsed into: used between two awaits only.
     pub request: Rc<RefCell<RequestHead>>,
@@ -80,6 +110,8 @@ pub struct Worker {
     /// Idle connections end.
     pub lets_idle_go: Cell<bool>,
     view: RefCell<Rc<View>>,
+    /// [`Shared::version`] when `view` was taken.
+    seen: Cell<u64>,
     random: RefCell<SmallRng>,
     connections: Cell<usize>,
     /// Told when the last connection has ended.
@@ -107,7 +139,7 @@ const CUT_TIME: Duration = Duration::from_millis(200);
 
 impl Worker {
     pub fn new(index: usize, shared: Arc<Shared>, log: Log) -> Rc<Self> {
-        let snapshot = shared.snapshot.load_full();
+        let (version, snapshot) = shared.published();
         Rc::new(Self {
             index,
             counters: shared.counters[index].clone(),
@@ -115,12 +147,14 @@ impl Worker {
             buffers: Buffers::default(),
             idle: IdleServers::default(),
             http2: Http2Servers::default(),
+            lanes: Lanes::default(),
             log,
             request: Rc::default(),
             response: RefCell::default(),
             draining: Cell::new(false),
             lets_idle_go: Cell::new(false),
             view: RefCell::new(Rc::new(View(snapshot))),
+            seen: Cell::new(version),
             random: RefCell::new(SmallRng::from_os_rng()),
             connections: Cell::new(0),
             gone: Notify::new(),
@@ -131,10 +165,10 @@ impl Worker {
 
     /// The configuration of now. A request keeps the one it began with.
     pub fn view(&self) -> Rc<View> {
-        let current = self.shared.snapshot.load();
         let mut view = self.view.borrow_mut();
-        if !Arc::ptr_eq(&current, &view.0) {
-            *view = Rc::new(View(Arc::clone(&current)));
+        if self.shared.version() != self.seen.get() {
+            let (version, snapshot) = self.shared.published();
+            (*view, _) = (Rc::new(View(snapshot)), self.seen.replace(version));
         }
         view.clone()
     }

@@ -11,20 +11,23 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::wire::Io;
+use crate::worker::Worker;
 
 /// More than this is written before more is taken, bytes: four records of TLS.
 const HELD_BYTES: usize = 64 * 1024;
 
 pub struct Cork<S> {
     pub io: S,
+    worker: Rc<Worker>,
+    /// Without memory of its own while it is empty.
     out: Vec<u8>,
     /// Of `out`.
     sent: usize,
 }
 
 impl<S: Io> Cork<S> {
-    pub fn new(io: S) -> Self {
-        Self { io, out: Vec::new(), sent: 0 }
+    pub fn new(worker: Rc<Worker>, io: S) -> Self {
+        Self { io, worker, out: Vec::new(), sent: 0 }
     }
 
     /// Writes what is held as far as the socket takes it. Ready when nothing is held any more.
@@ -40,7 +43,7 @@ impl<S: Io> Cork<S> {
             self.sent += count;
         }
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        self.out.clear();
+        self.worker.buffers.reclaim_cork(std::mem::take(&mut self.out));
         self.sent = 0;
         Poll::Ready(Ok(()))
     }
@@ -50,17 +53,13 @@ impl<S: Io> Cork<S> {
         self.out.is_empty()
     }
 
-    /// Gives the memory back, if nothing is held.
-    pub fn rest(&mut self) {
-        if self.out.is_empty() {
-            self.out = Vec::new();
-        }
-    }
-
     /// How much of `len` bytes may be taken now.
     fn poll_room(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {
         if self.out.len() >= HELD_BYTES {
             ready!(self.poll_out(cx))?;
+        }
+        if self.out.is_empty() {
+            self.out = self.worker.buffers.cork();
         }
         Poll::Ready(Ok(len.min(HELD_BYTES - self.out.len())))
     }

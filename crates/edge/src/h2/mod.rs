@@ -1,9 +1,10 @@
 //! HTTP/2 toward clients (RFC 9113): frames, streams and their windows are `h2`'s, everything else is as in HTTP/1.1.
 //!
-//! Each stream is a request of its own, on a task of its own; what it says comes from [`translate`], and where its
-//! answer goes is a [`stream::Stream`]. This file drives the connection: it accepts streams, counts what is done to it,
-//! and ends it.
+//! Each stream is a request of its own, answered on one of the worker's [`lanes`]; what it says comes from [`translate`],
+//! and where its answer goes is a [`stream::Stream`]. This file drives the connection: it accepts streams, counts what is
+//! done to it, and ends it.
 
+pub mod lanes;
 mod lent;
 pub mod outlet;
 pub mod prior;
@@ -22,6 +23,7 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
 
+use self::lanes::Lanes;
 use self::lent::{Cork, Lent};
 use self::stream::Stream;
 use crate::answer::End;
@@ -57,7 +59,7 @@ type Http2<S> = h2::server::Connection<Lent<S>, Bytes>;
 pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
     let timer = worker.clock.timer();
     let limits = worker.view();
-    let io = Rc::new(RefCell::new(Cork::new(io)));
+    let io = Rc::new(RefCell::new(Cork::new(worker.clone(), io)));
     let handshake = Box::pin(builder(&limits).handshake(Lent(io.clone())));
     let (header_time, idle_time) = (limits.limits.header_time, limits.limits.idle_time);
     let most_running = limits.limits.streams + TAKEN_BACK_MAX;
@@ -127,11 +129,8 @@ impl<S: Io + 'static> Driver<S> {
                 self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
-            let running = Running::new(&self.tally);
-            let (worker, client) = (self.worker.clone(), self.client.clone());
-            tokio::task::spawn_local(async move {
-                answer_stream(worker, client, request, answer, &running.0).await;
-            });
+            let (client, running) = (self.client.clone(), Running::new(&self.tally));
+            Lanes::run(&self.worker, Accepted { client, request, answer, running });
         }
     }
 
@@ -179,8 +178,6 @@ impl<S: Io + 'static> Driver<S> {
         if self.tally.running.get() > 0 {
             // Each stream has its own bounds; the connection's begins when the last has ended.
             self.stall = Stall::begin(&self.timer, 0, within);
-        } else {
-            self.wire.borrow_mut().rest();
         }
         let io = &self.wire.borrow().io;
         let moved = if is_unread { io.taken() } else { 0 };
@@ -188,13 +185,18 @@ impl<S: Io + 'static> Driver<S> {
     }
 }
 
-/// Counts a stream as running while its task lives.
+/// Counts a stream as running while it is answered.
 struct Running(Rc<Tally>);
 
 impl Running {
     fn new(tally: &Rc<Tally>) -> Self {
         tally.running.set(tally.running.get() + 1);
         Self(tally.clone())
+    }
+
+    /// The client took the stream back.
+    fn count_reset(&self) {
+        self.0.resets.set(self.0.resets.get() + 1);
     }
 }
 
@@ -204,42 +206,51 @@ impl Drop for Running {
     }
 }
 
-async fn answer_stream(
-    worker: Rc<Worker>,
+/// A stream that was opened and is not answered yet.
+pub struct Accepted {
     client: Client,
     request: Request<RecvStream>,
     answer: SendResponse<Bytes>,
-    tally: &Tally,
-) {
-    let (parts, body) = request.into_parts();
-    let mut text = worker.buffers.text();
-    let judged = translate::write_request(&mut text, &parts, !body.is_end_stream(), worker.random());
-    let asked = match parts.method {
-        Method::HEAD => Asked::Head,
-        _ if translate::is_websocket(&parts) => Asked::WebSocket,
-        _ => Asked::Other,
-    };
-    let stream = Stream::new(worker.clone(), body, answer, asked);
-    drop(parts);
-    let mut connection =
-        Connection { timer: worker.clock.timer(), worker, io: stream, buffer: Buffer::default(), client };
-    let request = judged.and_then(|()| match connection.read_head(&text)? {
-        Some((request, len)) if len == text.len() => Ok(request),
-        // Longer than a head may be, or with an end in its midst.
-        _ => Err(Fault::HeadTooLong),
-    });
-    connection.worker.buffers.reclaim_text(text);
-    let end = match request {
-        Ok(request) => connection.answer(Box::new(request)).await,
-        Err(fault) => connection.refuse(fault.status(), fault.label(), Some(fault)).await,
-    };
-    connection.worker.buffers.reclaim(&mut connection.buffer);
-    if end == End::Reset {
-        // Not what a server has broken off.
-        if connection.io.poll_gone(&mut Context::from_waker(Waker::noop())) {
-            tally.resets.set(tally.resets.get() + 1);
+    running: Running,
+}
+
+impl Accepted {
+    async fn answer(self, worker: &Rc<Worker>) {
+        let Self { client, request, answer, running } = self;
+        let (parts, body) = request.into_parts();
+        let mut text = worker.buffers.text();
+        let judged = translate::write_request(&mut text, &parts, !body.is_end_stream(), worker.random());
+        let asked = match parts.method {
+            Method::HEAD => Asked::Head,
+            _ if translate::is_websocket(&parts) => Asked::WebSocket,
+            _ => Asked::Other,
+        };
+        drop(parts);
+        let mut connection = Connection {
+            timer: worker.clock.timer(),
+            io: Stream::new(body, answer, asked),
+            worker: worker.clone(),
+            buffer: Buffer::default(),
+            client,
+        };
+        let request = judged.and_then(|()| match connection.read_head(&text)? {
+            Some((request, len)) if len == text.len() => Ok(request),
+            // Longer than a head may be, or with an end in its midst.
+            _ => Err(Fault::HeadTooLong),
+        });
+        worker.buffers.reclaim_text(text);
+        let end = match request {
+            Ok(request) => connection.answer(request).await,
+            Err(fault) => connection.refuse(fault.status(), fault.label(), Some(fault)).await,
+        };
+        worker.buffers.reclaim(&mut connection.buffer);
+        if end == End::Reset {
+            // Not what a server has broken off.
+            if connection.io.poll_gone(&mut Context::from_waker(Waker::noop())) {
+                running.count_reset();
+            }
+            connection.io.reset();
         }
-        connection.io.reset();
+        connection.io.end();
     }
-    connection.io.end();
 }

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -16,13 +15,11 @@ use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::outlet::{Left, Outlet, gone};
-use super::translate;
-use crate::codec::{Asked, BodyLength, Fault, Progress};
+use super::translate::{self, Said};
+use crate::codec::{Asked, BodyLength, Fault};
 use crate::wire::Io;
-use crate::worker::Worker;
 
 pub struct Stream {
-    worker: Rc<Worker>,
     asked: Asked,
     request_body: RecvStream,
     /// Of the request's body: what was received and not read yet.
@@ -38,14 +35,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(
-        worker: Rc<Worker>,
-        request_body: RecvStream,
-        answer: SendResponse<Bytes>,
-        asked: Asked,
-    ) -> Self {
+    pub fn new(request_body: RecvStream, answer: SendResponse<Bytes>, asked: Asked) -> Self {
         Self {
-            worker,
             asked,
             request_body,
             unread: Bytes::new(),
@@ -72,23 +63,12 @@ impl Stream {
     }
 
     fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut head = self.worker.response.borrow_mut();
-        let limits = self.worker.view().head_limits.for_own_text();
-        let len = match head.parse(bytes, &limits, self.asked).map_err(not_a_response)? {
-            Progress::Done { len } => len,
-            // Heads are always written whole.
-            Progress::More => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        // No answer of the edge's own, such as a file, may be taken for an open tunnel.
-        if self.asked == Asked::WebSocket && matches!(head.status, 200..=299) {
-            return Err(not_a_response(Fault::NotSwitched));
-        }
-        let response = translate::read_response(&head, &bytes[..len]).map_err(not_a_response)?;
-        if head.is_interim() {
+        let Said { response, len, body } =
+            translate::read_response(bytes, self.asked).map_err(not_a_response)?;
+        if response.status().is_informational() {
             self.answer.send_informational(response).map_err(gone)?;
         } else {
-            let left = match head.body {
-                BodyLength::None if head.is_switch() => Left::Open,
+            let left = match body {
                 BodyLength::None => Left::Nothing,
                 BodyLength::Length(bytes) => Left::Bytes(bytes),
                 BodyLength::UntilClose | BodyLength::Chunked => Left::Open,

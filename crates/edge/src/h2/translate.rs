@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::uri::{self, Authority, PathAndQuery, Uri};
 use http::{Method, Request, Response, StatusCode, Version, response};
 
-use crate::codec::{Fault, Known, RequestHead, ResponseHead};
+use crate::codec::{Asked, BodyLength, Fault, Known, RequestHead};
 
 /// Fields that concern one connection of HTTP/1.1: in HTTP/2 a request with one is malformed (RFC 9113 section 8.2.2).
 const CONNECTION_FIELDS: [HeaderName; 4] =
@@ -105,32 +105,97 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The head of a response that the edge wrote for an HTTP/1.1 client; `text` is what `head` was parsed from.
+/// A response that the edge wrote for an HTTP/1.1 client, as one of HTTP/2 is told it.
+pub struct Said {
+    pub response: Response<()>,
+    /// Bytes of its head as text.
+    pub len: usize,
+    pub body: BodyLength,
+}
+
+/// The response whose head `text` begins with. The edge wrote it, from what the codec let pass: it is taken apart here,
+/// not judged again.
 ///
 /// # Errors
 /// [`Fault`] for what HTTP/2 cannot carry; the codec has let nothing of the kind pass.
-pub fn read_response(head: &ResponseHead, text: &[u8]) -> Result<Response<()>, Fault> {
+pub fn read_response(text: &[u8], asked: Asked) -> Result<Said, Fault> {
+    let len = memchr::memmem::find(text, b"\r\n\r\n").ok_or(Fault::HeadTooLong)? + 4;
+    let status =
+        StatusCode::from_bytes(text.get(9..12).unwrap_or_default()).map_err(|_| Fault::StatusLine)?;
+    // No answer of the edge's own, such as a file, may be taken for an open tunnel.
+    if asked == Asked::WebSocket && status.is_success() {
+        return Err(Fault::NotSwitched);
+    }
+    let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
     let mut response = Response::new(());
     *response.version_mut() = Version::HTTP_2;
     // A stream that was asked to carry a WebSocket is told 200, and needs no key answered (RFC 8441 section 5).
-    let status = if head.is_switch() { 200 } else { head.status };
-    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Fault::StatusLine)?;
+    *response.status_mut() = if is_switch { StatusCode::OK } else { status };
     let fields = response.headers_mut();
-    fields.reserve(head.fields().len());
+    fields.reserve(FIELDS_USUAL);
+    let mut length = None;
     // One copy for all values: each is a range of it.
-    let shared = Bytes::copy_from_slice(text);
-    for field in head.fields() {
-        if is_of_connection(field.known) {
+    let shared = Bytes::copy_from_slice(&text[..len]);
+    let mut start = memchr::memchr(b'\n', text).map_or(len, |end| end + 1);
+    // Up to the empty line.
+    while start < len - 2 {
+        let end = start + memchr::memchr(b'\n', &text[start..len]).ok_or(Fault::BareLineFeed)?;
+        let colon = start + memchr::memchr(b':', &text[start..end]).ok_or(Fault::FieldName)?;
+        let value = shared.slice_ref(shared[colon + 1..end].trim_ascii());
+        let name = &text[start..colon];
+        start = end + 1;
+        if is_of_connection(name) || is_switch && name.eq_ignore_ascii_case(b"sec-websocket-accept") {
             continue;
         }
-        let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
-        if head.is_switch() && name == header::SEC_WEBSOCKET_ACCEPT {
-            continue;
+        let (name, value) = field(name, value)?;
+        if name == header::CONTENT_LENGTH {
+            length = value.to_str().ok().and_then(|digits| digits.parse().ok());
         }
-        let value = shared.slice(field.value.range());
-        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?);
+        fields.append(name, value);
     }
-    Ok(response)
+    let has_none = asked == Asked::Head && !status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || length == Some(0);
+    let body = match length {
+        _ if has_none => BodyLength::None,
+        Some(bytes) => BodyLength::Length(bytes),
+        None => BodyLength::UntilClose,
+    };
+    Ok(Said { response, len, body })
+}
+
+/// Fields that most answers have room for.
+const FIELDS_USUAL: usize = 12;
+
+/// Is it a field of one connection of HTTP/1.1, which HTTP/2 has no use for?
+fn is_of_connection(name: &[u8]) -> bool {
+    let candidates: &[&[u8]] = match name.len() {
+        2 => &[b"te"],
+        7 => &[b"upgrade", b"trailer"],
+        10 => &[b"connection", b"keep-alive"],
+        16 => &[b"proxy-connection"],
+        17 => &[b"transfer-encoding"],
+        _ => &[],
+    };
+    candidates.iter().any(|candidate| name.eq_ignore_ascii_case(candidate))
+}
+
+/// Names of values that never come again. They are not kept in the table of fields that both sides share: they would
+/// only drive out what comes with each message (RFC 7541 section 7.1.3).
+static UNREPEATED: [HeaderName; 2] =
+    [HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
+
+fn field(name: &[u8], value: Bytes) -> Result<(HeaderName, HeaderValue), Fault> {
+    let mut value = HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?;
+    let unrepeated = |one: &&HeaderName| name.eq_ignore_ascii_case(one.as_str().as_bytes());
+    let name = match UNREPEATED.iter().find(unrepeated) {
+        Some(name) => {
+            value.set_sensitive(true);
+            name.clone()
+        }
+        None => HeaderName::from_bytes(name).map_err(|_| Fault::FieldName)?,
+    };
+    Ok((name, value))
 }
 
 /// The request that the edge wrote for a server of HTTP/1.1, for one of HTTP/2; `text` is what `head` was parsed from.
@@ -151,12 +216,12 @@ pub fn read_request(head: &RequestHead, text: &[u8], is_https: bool) -> Result<R
     fields.reserve(head.fields().len() + 1);
     let shared = Bytes::copy_from_slice(text);
     for field in head.fields() {
-        if is_of_connection(field.known) || field.known == Known::Host {
+        let name = field.name.of(text);
+        if is_of_connection(name) || field.known == Known::Host {
             continue;
         }
-        let name = HeaderName::from_bytes(field.name.of(text)).map_err(|_| Fault::FieldName)?;
-        let value = shared.slice(field.value.range());
-        fields.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| Fault::FieldValue)?);
+        let (name, value) = self::field(name, shared.slice(field.value.range()))?;
+        fields.append(name, value);
     }
     fields.insert(header::TE, HeaderValue::from_static("trailers"));
     Ok(request)
@@ -182,14 +247,10 @@ pub fn write_response(parts: &response::Parts, is_empty: bool) -> Bytes {
     out.into()
 }
 
-fn is_of_connection(known: Known) -> bool {
-    matches!(known, Known::Connection | Known::HopByHop | Known::TransferEncoding | Known::Upgrade)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Asked, BodyLength, HeadLimits, Progress};
+    use crate::codec::{HeadLimits, Progress};
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 32 << 10, fields: 128, line_bytes: 8 << 10 };
 
@@ -266,9 +327,8 @@ mod tests {
     fn responses() {
         let text = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
                      Transfer-Encoding: chunked\r\nConnection: close\r\nVia: 1.1 x\r\n\r\nrest";
-        let mut head = ResponseHead::default();
-        let Ok(Progress::Done { len }) = head.parse(text, &LIMITS, Asked::Other) else { panic!() };
-        let response = read_response(&head, &text[..len]).unwrap();
+        let Said { response, len, body } = read_response(text, Asked::Other).unwrap();
+        assert_eq!((&text[len..], body), (b"rest".as_slice(), BodyLength::UntilClose));
         assert_eq!(response.status(), 200);
         let fields: Vec<_> =
             response.headers().iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
