@@ -64,6 +64,18 @@ impl Node {
         (said.status.code().expect("it ended by itself"), outcome)
     }
 
+    /// The process that took over unasked, by what is in the log.
+    ///
+    /// # Panics
+    /// If none has.
+    pub fn heir(&mut self) -> u32 {
+        let log = self.log();
+        let rest = log.rsplit_once("the new process serves").expect("one has taken over").1;
+        let pid = rest.split("pid=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        self.heir = pid;
+        self.pid()
+    }
+
     /// How the first process ended, if it has within `time`.
     ///
     /// # Panics

@@ -226,13 +226,9 @@ fn a_cluster_is_upgraded_node_by_node_without_a_failed_write_or_a_failover() {
         for (index, node) in NODES.iter().enumerate() {
             let data = cluster.folder.join(node);
             let said = run(&["upgrade", "--json", "--data", data.to_str().unwrap()]);
-            let text = String::from_utf8_lossy(&said.stdout).into_owned();
-            let pid: Option<u32> = text
-                .split(r#""to":{"pid":"#)
-                .nth(1)
-                .and_then(|rest| rest.split([',', '}']).next()?.parse().ok());
-            cluster.heirs.extend(pid);
-            let is_done = said.status.success() && text.contains(r#""fate":"done""#);
+            let outcome: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+            cluster.heirs.extend(outcome["to"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()));
+            let is_done = said.status.success() && outcome["fate"] == "done";
             let ended = until(Duration::from_secs(60), || cluster.nodes[index].try_wait().unwrap());
             let seen = written.load(Ordering::SeqCst);
             let goes_on =

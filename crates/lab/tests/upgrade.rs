@@ -13,7 +13,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use bench::{Load, Server, WebSocket, free_port, get};
+use bench::{Load, Server, Tls, WebSocket, free_port, get};
 use tiebeam_lab::{Node, lives, signal, tiebeam, until};
 
 const TIME: Duration = Duration::from_secs(20);
@@ -25,6 +25,7 @@ fn user() -> &'static str {
 
 struct File {
     http: u16,
+    https: u16,
     workers: usize,
     servers: Vec<String>,
     end: &'static str,
@@ -32,10 +33,10 @@ struct File {
 
 impl File {
     fn text(&self) -> String {
-        let Self { http, workers, servers, end } = self;
+        let Self { http, https, workers, servers, end } = self;
         format!(
-            "[node.lb]\naddress = \"127.0.0.1\"\nroles = [\"edge\"]\n[edge]\nhttp = {http}\nworkers = {workers}\n\
-             [site.\"*\"]\nroutes = [{{ path = \"/\", pool = \"web\" }}]\n[pool.web]\nservers = {servers:?}\n{end}\n"
+            "[node.lb]\naddress = \"127.0.0.1\"\nroles = [\"edge\"]\n[edge]\nhttp = {http}\nhttps = {https}\nworkers = {workers}\n\
+             [site.\"shop.example\"]\nhttps = {{ cert = \"cert.pem\", key = \"key.pem\", redirect = false, hsts = false }}\nroutes = [{{ path = \"/\", pool = \"web\" }}]\n[pool.web]\nservers = {servers:?}\n{end}\n"
         )
     }
 
@@ -49,6 +50,7 @@ struct Lab {
     file: File,
     _server: Server,
     node: Node,
+    tls: Tls,
 }
 
 impl Lab {
@@ -56,11 +58,12 @@ impl Lab {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::named("one");
         let servers = vec![server.address.to_string()];
-        let file = File { http: free_port(), workers: 2, servers, end: "" };
+        let tls = Tls::write(folder.path());
+        let file = File { http: free_port(), https: free_port(), workers: 2, servers, end: "" };
         let node = Node::start(folder.path(), &file.text());
         let http = file.http;
         assert!(until(TIME, || get(http)).is_some(), "{}", node.log());
-        Self { folder, file, _server: server, node }
+        Self { folder, file, _server: server, node, tls }
     }
 
     fn write(&self) {
@@ -73,6 +76,7 @@ fn nobody_who_comes_or_stays_notices() {
     let mut lab = Lab::start();
     let first = lab.node.pid();
     let mut socket = WebSocket::open(lab.file.http);
+    let mut kept = lab.tls.connect(lab.file.https);
     let load = Load::start(lab.file.http);
     // More workers, then fewer: every socket is accepted on.
     for workers in [3, 1] {
@@ -88,10 +92,13 @@ fn nobody_who_comes_or_stays_notices() {
         );
         assert_eq!(said["from"]["pid"], before);
         assert_ne!(lab.node.pid(), before);
+        // Each keeps its connection over the handover, and is told then that it ends.
+        assert!(kept.get().contains("Connection: close"));
+        kept = lab.tls.connect(lab.file.https);
         let answered = load.answered();
         assert!(until(TIME, || (load.answered() > answered + 100).then_some(())).is_some());
     }
-    assert_eq!(lab.node.listens_at(), 3);
+    assert_eq!(lab.node.listens_at(), 6);
     assert!(lives(first), "a WebSocket is open through it");
     socket.echo("still here");
     drop(socket);
@@ -133,9 +140,15 @@ fn what_is_not_fit_changes_nothing() {
     let ended = lab.node.first_ended_within(TIME);
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", lab.node.log());
     assert!(get(http).is_some());
+
+    // Again, and then the node ends: the process that still drains does not outlive it for long.
+    let node = lab.node.heir();
+    let _socket = WebSocket::open(http);
     let (code, said) = lab.node.upgrade();
-    assert_eq!(code, 0, "{said}\n{}", lab.node.log());
+    assert_eq!((code, &said["from"]["pid"]), (0, &node.into()), "{said}\n{}", lab.node.log());
+    assert!(lives(node));
     assert!(lab.node.end() < Duration::from_secs(10));
+    assert!(until(TIME, || (!lives(node)).then_some(())).is_some());
 }
 
 #[test]
@@ -150,7 +163,9 @@ fn the_program_is_found_by_its_name_and_the_init_system_is_told() {
         let length = init.recv(&mut text).unwrap();
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
-    let file = File { http: free_port(), workers: 1, servers: vec!["127.0.0.1:1".into()], end: "" };
+    let (http, https, servers) = (free_port(), free_port(), vec!["127.0.0.1:1".into()]);
+    let file = File { http, https, workers: 1, servers, end: "" };
+    Tls::write(folder.path());
     let notify = [("NOTIFY_SOCKET", at("notify").display().to_string())];
     let notify = notify.each_ref().map(|(name, at)| (*name, at.as_str()));
     let mut node = Node::start_as(&at("tiebeam"), folder.path(), &file.text(), &notify);

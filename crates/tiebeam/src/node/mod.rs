@@ -128,12 +128,19 @@ pub async fn run(
     parts.admin = Some(admin::Part::start(&here.options.data, signals, desk));
     if let Some(before) = &before {
         let serves = tokio::select! {
-            notes = parts.take_over(&board) => Some(notes?),
+            notes = parts.take_over(&here, &board) => Some(notes?),
             _ = told.wait_for(Option::is_some) => None,
         };
         if let Some(notes) = serves {
             // Deaf or dead, it matters no more: this process serves.
             let _ = before.serving(notes).await;
+            let (new, old) = (std::process::id(), before.pid);
+            let version = &before.version;
+            let text = format!(
+                "process {new} has taken over from process {old} (version {version}) on {}",
+                here.name
+            );
+            board.tell(Level::Info, text);
         }
     }
     board.tell(Level::Info, format!("{} is up", here.name));

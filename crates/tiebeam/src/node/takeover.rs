@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tiebeam_ledger::{Embedded, OpenError};
+use tiebeam_postgres::MemberRole;
 use tiebeam_topology::Role;
 use tokio::time::Instant;
 
 use super::board::Board;
-use super::{Options, Parts, failure};
+use super::{Here, Options, Parts, apps, database, failure};
 use crate::cli::{WrongUse, ports};
 use crate::handover::{LOCK_TIME, SERVERS_TIME};
 
@@ -18,6 +19,9 @@ use crate::handover::{LOCK_TIME, SERVERS_TIME};
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How long the servers of the pools may be looked at for the first time: then they are believed to serve.
 const PROBE_TIME: Duration = Duration::from_secs(2);
+/// Without a quorum, or without PostgreSQL, the node serves what it can.
+const QUORUM_TIME: Duration = Duration::from_secs(5);
+const ADOPT_TIME: Duration = Duration::from_secs(10);
 /// For the ledger to list the servers of this process, beyond their own time.
 const LIST_TIME: Duration = Duration::from_secs(2);
 
@@ -55,13 +59,12 @@ where
 }
 
 impl Parts {
-    /// Serves in the place of the process before this one, once the servers of this one are there or their time is over;
-    /// what is not as it should be then, in words.
-    pub async fn take_over(&self, board: &Board) -> anyhow::Result<Vec<String>> {
-        let mut notes = Vec::new();
-        if let Some(apps) = &self.apps {
-            notes = apps.replaced(SERVERS_TIME + LIST_TIME).await;
-        }
+    /// Serves in the place of the process before this one, once all of the node is there or its time is over; what is not as
+    /// it should be then, in words. Whoever upgrades node after node goes on to the next one then.
+    pub async fn take_over(&self, here: &Here, board: &Board) -> anyhow::Result<Vec<String>> {
+        let (ledger, database, apps) =
+            tokio::join!(quorum(here), adopted(self.database.as_ref()), replaced(self.apps.as_ref()));
+        let notes: Vec<String> = ledger.into_iter().chain(database).chain(apps).collect();
         if let Some(edge) = &self.edge {
             edge.probed(PROBE_TIME).await;
             edge.open(board).await?;
@@ -70,5 +73,24 @@ impl Parts {
             tracing::warn!("this process serves, but {note}");
         }
         Ok(notes)
+    }
+}
+
+async fn quorum(here: &Here) -> Option<String> {
+    let mut status = here.ledger.status_changes();
+    let known = tokio::time::timeout(QUORUM_TIME, status.wait_for(|status| status.quorum)).await;
+    known.is_err().then(|| "the ledger has no quorum".to_owned())
+}
+
+async fn adopted(database: Option<&database::Part>) -> Option<String> {
+    let mut state = database?.state();
+    let runs = state.wait_for(|state| state.me.role != MemberRole::Stopped);
+    tokio::time::timeout(ADOPT_TIME, runs).await.is_err().then(|| "PostgreSQL does not run".to_owned())
+}
+
+async fn replaced(apps: Option<&apps::Part>) -> Vec<String> {
+    match apps {
+        Some(apps) => apps.replaced(SERVERS_TIME + LIST_TIME).await,
+        None => Vec::new(),
     }
 }
