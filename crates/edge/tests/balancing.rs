@@ -197,6 +197,32 @@ fn a_server_that_fails_its_clients_is_out_for_a_while_and_comes_back() {
 }
 
 #[test]
+fn a_server_that_stands_out_over_ten_seconds_is_out() {
+    let failing = moody(&Arc::new(AtomicU16::new(503)));
+    let slow = Server::start(|mut peer| {
+        while peer.request().is_some() {
+            slow_step(Duration::from_millis(400));
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow");
+        }
+    });
+    let good = Server::named("good");
+    let edge = |other: &Server, rates: Ejection| {
+        // Whatever fails in a row.
+        let rates = Ejection { errors: 0, requests: 5, time: Duration::from_secs(600), ..rates };
+        start(balanced(&[other.address, good.address], |b| b.ejection = Some(rates)))
+    };
+    let by_success = edge(&failing, Ejection { success_rate: Some(80), ..Ejection::default() });
+    let by_latency = edge(&slow, Ejection { slowness: Some(2), ..Ejection::default() });
+    assert_eq!(answers(&by_success, "/", 12), counts([("moody", 6), ("good", 6)]));
+    assert_eq!(answers(&by_latency, "/", 12), counts([("slow", 6), ("good", 6)]));
+    for edge in [&by_success, &by_latency] {
+        until("it is judged", || server_stats(edge, "s0").state == State::Ejected);
+        assert_eq!(answers(edge, "/", 3), counts([("good", 3)]));
+        assert_eq!((server_stats(edge, "s1").state, pool(edge).ejections), (State::Serving, 1));
+    }
+}
+
+#[test]
 fn the_last_that_serves_is_never_ejected() {
     let status = Arc::new(AtomicU16::new(503));
     let servers = [moody(&status), moody(&status)];

@@ -102,16 +102,16 @@ fn tls_with_a_server_that_is_believed_and_one_that_is_not() {
     }
 }
 
-/// Of a server of two authorities' names: every connection says its number, and `/long` begins an answer that ends when
-/// the test says so.
-struct Renamed {
+/// A server of which every connection says its number. To `/long` it begins an answer that ends when the test says so, to
+/// `/silent` none.
+struct Numbered {
     server: Async,
     /// Connections that have ended.
     ended: Arc<AtomicUsize>,
     finish: Arc<tokio::sync::Notify>,
 }
 
-impl Renamed {
+impl Numbered {
     fn start(acceptor: tokio_rustls::TlsAcceptor) -> Self {
         let (ended, finish) = (Arc::<AtomicUsize>::default(), Arc::<tokio::sync::Notify>::default());
         let (counter, told, number) = (ended.clone(), finish.clone(), AtomicUsize::new(0));
@@ -138,6 +138,9 @@ impl Renamed {
             if !heard.ends_with(b"\r\n\r\n") {
                 continue;
             }
+            if heard.starts_with(b"GET /silent") {
+                return std::future::pending().await;
+            }
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", number.len());
             stream.write_all(head.as_bytes()).await.unwrap();
             if heard.starts_with(b"GET /long") {
@@ -152,6 +155,9 @@ impl Renamed {
         speak_http2(stream, move |parts, _, mut respond| {
             let (number, finish) = (number.clone(), finish.clone());
             async move {
+                if parts.uri.path() == "/silent" {
+                    return std::future::pending().await;
+                }
                 let mut stream = respond.send_response(Response::new(()), false).ok()?;
                 if parts.uri.path() == "/long" {
                     finish.notified().await;
@@ -170,15 +176,15 @@ fn another_trust_takes_new_connections_and_running_answers_end() {
     let (ca, key) = certificate("api.internal");
     let (other, _) = certificate("other");
     for http2 in [false, true] {
-        let renamed = Renamed::start(acceptor(key.clone(), &[b"h2", b"http/1.1"]));
+        let numbered = Numbered::start(acceptor(key.clone(), &[b"h2", b"http/1.1"]));
         let under = |authorities: &[&CertificateDer<'static>], name| {
             let mut roots = rustls::RootCertStore::empty();
             authorities.iter().for_each(|ca| roots.add((*ca).clone()).unwrap());
             let tls = ServerTls::new(roots, Some(ServerName::try_from(name).unwrap())).unwrap();
-            reach(config(&[renamed.server.address]), Reach { tls: Some(tls), http2 })
+            reach(config(&[numbered.server.address]), Reach { tls: Some(tls), http2 })
         };
         let edge = start_with(under(&[&ca], "api.internal"), 1);
-        until("the first check", || renamed.ended.load(Ordering::SeqCst) == 1);
+        until("the first check", || numbered.ended.load(Ordering::SeqCst) == 1);
         let mut client = Client::new(&edge);
         assert_eq!((&*client.get("/").body, &*client.get("/").body), ("1", "1"));
         let mut long = Client::new(&edge);
@@ -189,16 +195,16 @@ fn another_trust_takes_new_connections_and_running_answers_end() {
         // The same authorities again change nothing; one more, or another name, does.
         edge.publish(under(&[&ca], "api.internal"));
         assert_eq!(client.get("/").body, if http2 { "1" } else { "2" });
-        let before = renamed.server.connections.load(Ordering::SeqCst);
+        let before = numbered.server.connections.load(Ordering::SeqCst);
         edge.publish(under(&[&ca, &other], "api.internal"));
         until("the new trust", || client.get("/").body == before.to_string());
         assert_eq!(client.get("/").body, before.to_string());
         assert_eq!(server_stats(&edge, "s0").state, State::Serving);
         // What had begun goes on to its end, on a connection that nothing follows on.
-        renamed.finish.notify_one();
+        numbered.finish.notify_one();
         assert_eq!(long.response(false).unwrap().body, "1");
         assert_eq!(long.get("/").body, before.to_string());
-        until("the old ones have ended", || renamed.ended.load(Ordering::SeqCst) == before);
+        until("the old ones have ended", || numbered.ended.load(Ordering::SeqCst) == before);
         edge.publish(under(&[&other], "api.internal"));
         until("a trust that the server does not have", || client.get("/").status == 503);
     }
@@ -264,6 +270,61 @@ fn http2_over_tls_is_asked_for_by_alpn() {
         assert_eq!(answer.status, status);
         assert!(status != 200 || answer.body.starts_with("GET https://shop.example/\n"));
     }
+}
+
+#[test]
+fn a_second_server_is_asked_over_tls_and_http2() {
+    let (ca, key) = certificate("api.internal");
+    let acceptor = acceptor(key, &[b"h2", b"http/1.1"]);
+    let (slow, fast) = (Numbered::start(acceptor.clone()), echoing(acceptor));
+    for http2 in [false, true] {
+        let tls = Some(believing(ca.clone(), Some("api.internal")));
+        let mut config = reach(config(&[slow.server.address, fast.address]), Reach { tls, http2 });
+        let balancing = &mut config.pools.values_mut().next().unwrap().balancing;
+        balancing.hedge = Some(Duration::from_millis(50));
+        let made = || slow.server.connections.load(Ordering::SeqCst);
+        let before = made();
+        let edge = start_with(config, 1);
+        let mut client = Client::new(&edge);
+        assert_eq!(client.get("/silent").body, "/silent");
+        let stats = edge.stats().pools[&"web".parse().unwrap()].clone();
+        assert_eq!((stats.hedges, stats.out_of_turn), (1, 1));
+        until("the slow one is given up", || server_stats(&edge, "s0").in_flight == 0);
+        // It still serves: over HTTP/2 on the same connection.
+        until("the first check has come, too", || made() == before + 2);
+        until("it answers", || !client.get("/").body.starts_with('/'));
+        assert_eq!(made() == before + 2, http2);
+        assert_eq!(server_stats(&edge, "s0").state, State::Serving);
+    }
+}
+
+/// Answers with the path that it was asked for.
+fn echoing(acceptor: tokio_rustls::TlsAcceptor) -> Async {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    Async::start(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let answer = |parts: http::request::Parts, _, mut respond: SendResponse<Bytes>| async move {
+                    let mut stream = respond.send_response(Response::new(()), false).ok()?;
+                    stream.send_data(parts.uri.path().to_owned().into(), true).ok()
+                };
+                return speak_http2(stream, answer).await;
+            }
+            let mut heard = Vec::new();
+            while stream.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {
+                if !heard.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                let text = String::from_utf8_lossy(&heard).into_owned();
+                let path = text.split(' ').nth(1).unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                heard.clear();
+            }
+        }
+    })
 }
 
 #[test]
