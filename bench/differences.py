@@ -18,29 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 import hostile
 import processes
 import report
+import tiebeam
 from processes import Failed
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CORPUS = f"{ROOT}/crates/edge/tests/corpus"
-
-TIEBEAM = """
-[node.lb]
-address = "127.0.0.1"
-roles = ["edge"]
-[edge]
-http = {http}
-workers = 1
-access_log = "off"
-[edge.limits]
-header_time = "{seconds}s"
-idle_time = "{seconds}s"
-response_time = "{seconds}s"
-[site."*"]
-https = "off"
-routes = [{{ path = "/", pool = "web" }}]
-[pool.web]
-servers = ["127.0.0.1:{server}"]
-"""
 
 # As they are without further words, but with the connections to servers kept, and with times as short.
 HAPROXY = """
@@ -147,18 +129,24 @@ class Proxy:
         return hostile.is_there(self.http)
 
     def _command(self, name, folder, binary):
-        text = {"Tiebeam": TIEBEAM, "nginx": NGINX, "HAProxy": HAPROXY}[name]
         config = f"{folder}/{name}.conf"
-        user = "user root;" if os.geteuid() == 0 else ""
         with open(config, "w") as file:
-            file.write(text.format(
-                http=self.http, server=self.server.port, folder=folder, user=user, seconds=SECONDS,
-            ))
+            file.write(self._config(name, folder))
         if name == "Tiebeam":
             return [binary, "node", "--config", config, "--data", f"{folder}/data"]
         if name == "HAProxy":
             return ["haproxy", "-db", "-f", config]
         return ["nginx", "-p", folder, "-e", "stderr", "-c", config]
+
+    def _config(self, name, folder):
+        if name == "Tiebeam":
+            times = ("header_time", "idle_time", "response_time")
+            limits = "\n".join(f'{time} = "{SECONDS}s"' for time in times)
+            return tiebeam.file(self.http, [self.server.port], limits=limits)
+        user = "user root;" if os.geteuid() == 0 else ""
+        return {"nginx": NGINX, "HAProxy": HAPROXY}[name].format(
+            http=self.http, server=self.server.port, folder=folder, user=user, seconds=SECONDS,
+        )
 
 
 def versions(binary):

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 
 import processes
+import tiebeam
 from processes import Failed
 
 SMALL, LARGE = "/1k", "/1m"
@@ -32,27 +33,6 @@ http {{
     location / {{ root {folder}; }}
   }}
 }}
-"""
-
-TIEBEAM = """
-[node.lb]
-address = "127.0.0.1"
-roles = ["edge"]
-[edge]
-http = {http}
-https = {https}
-workers = 1
-access_log = "off"
-[edge.limits]
-connections = 9000
-# All of them come from one address here.
-connections_per_address = 9000
-[site."*"]
-https = {{ cert = "cert.pem", key = "key.pem", redirect = false }}
-routes = [{{ path = "/", pool = "web" }}]
-[pool.web]
-servers = [{servers}]
-health = {{ every = "1s" }}
 """
 
 HAPROXY = """
@@ -138,9 +118,12 @@ class Place:
 
     def write(self, name, text, **values):
         values |= {"folder": self.folder, "user": self.user, "temporary": self.temporary}
+        return self.keep(name, text.format(for_ever=FOR_EVER, **values).lstrip())
+
+    def keep(self, name, text):
         path = f"{self.folder}/{name}"
         with open(path, "w") as file:
-            file.write(text.format(for_ever=FOR_EVER, **values).lstrip())
+            file.write(text)
         return path
 
     def _certificate(self):
@@ -224,8 +207,15 @@ def versions(place):
 def _command(name, place, servers, http, https):
     ports = list(enumerate(servers.ports))
     if name == "tiebeam":
-        listed = ", ".join(f'"127.0.0.1:{port}"' for _, port in ports)
-        config = place.write("tiebeam.toml", TIEBEAM, http=http, https=https, servers=listed)
+        text = tiebeam.file(
+            http, servers.ports,
+            certificate='{ cert = "cert.pem", key = "key.pem", redirect = false }',
+            edge=f"https = {https}",
+            # All connections come from one address here.
+            limits="connections = 9000\nconnections_per_address = 9000",
+            pool='health = { every = "1s" }',
+        )
+        config = place.keep("tiebeam.toml", text)
         return [place.binary, "node", "--config", config, "--data", f"{place.folder}/data"]
     if name == "haproxy":
         listed = "\n".join(f"  server s{n} 127.0.0.1:{port}" for n, port in ports)

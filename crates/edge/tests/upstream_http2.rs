@@ -67,18 +67,30 @@ fn a_connection_whose_server_has_said_goodbye_gets_no_more_requests() {
     assert_eq!((stats.state, stats.failures.connect), (State::Serving, 0));
 }
 
+/// Answers that nobody reads, fewer than a connection may have, and what a server may send of each: the edge's own bound.
+const UNREAD: usize = 50;
+const STREAM_WINDOW_BYTES: usize = 64 * 1024;
+
 #[test]
 fn who_reads_slowly_keeps_nobody_else_from_a_shared_connection() {
-    let server = Async::start(|stream| {
-        speak_http2(stream, |parts, _, mut respond| async move {
-            let mut stream = respond.send_response(Response::new(()), false).ok()?;
-            if parts.uri.path() == "/short" {
-                return stream.send_data(Bytes::from_static(b"short"), true).ok();
-            }
-            loop {
-                stream.reserve_capacity(16 << 10);
-                let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
-                stream.send_data(vec![b'x'; room.min(16 << 10)].into(), false).ok()?;
+    let sent = Arc::<AtomicUsize>::default();
+    let counter = sent.clone();
+    let server = Async::start(move |stream| {
+        let sent = counter.clone();
+        speak_http2(stream, move |parts, _, mut respond| {
+            let sent = sent.clone();
+            async move {
+                let mut stream = respond.send_response(Response::new(()), false).ok()?;
+                if parts.uri.path() == "/short" {
+                    return stream.send_data(Bytes::from_static(b"short"), true).ok();
+                }
+                loop {
+                    stream.reserve_capacity(16 << 10);
+                    let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await?.ok()?;
+                    let room = room.min(16 << 10);
+                    stream.send_data(vec![b'x'; room].into(), false).ok()?;
+                    sent.fetch_add(room, Ordering::SeqCst);
+                }
             }
         })
     });
@@ -90,12 +102,14 @@ fn who_reads_slowly_keeps_nobody_else_from_a_shared_connection() {
         // Each asks for more than every window holds, and reads none of it.
         let mut client = Http2::plain(edge.addresses().http.unwrap()).await;
         let mut unread = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..UNREAD {
             let (answer, _) = client.ask(Request::get("http://a/long").body(()).unwrap(), true).await;
             unread.push(answer.await.unwrap());
         }
-        // The answers go as far as they can before the next is asked for.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // The answers go as far as they can before the next is asked for: each has its own window at least.
+        while sent.load(Ordering::SeqCst) < UNREAD * STREAM_WINDOW_BYTES {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let mut other = Http2::plain(edge.addresses().http.unwrap()).await;
         let answer = other.get("http://a/short").await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (200, &b"short"[..]));

@@ -40,11 +40,16 @@ async fn held_or_made(here: &Here) -> anyhow::Result<Secret> {
     if let Some(held) = register.get(ledger, Read::Local).await? {
         return Ok(Secret::new(held.value.key));
     }
-    let mut key = [0; 32];
-    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
+    let key = random().ok_or_else(|| anyhow::anyhow!("the system gives no random bytes"))?;
     // Whoever wrote it first is right.
     let _ = register.put_if(ledger, None, &Held { key }).await?;
     let held = register.get(ledger, Read::Linear).await?;
     held.map(|held| Secret::new(held.value.key)).ok_or_else(|| anyhow::anyhow!("it was not kept"))
+}
+
+/// Bytes that nobody can guess; `None`: the system has none.
+pub fn random() -> Option<[u8; 32]> {
+    let mut secret = [0; 32];
+    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut secret).ok()?;
+    Some(secret)
 }

@@ -7,6 +7,8 @@ use tiebeam_certs::tickets::{PERIOD, TicketSecret, TicketSeed};
 use tiebeam_edge::{TicketKey, TicketKeys};
 use tiebeam_ledger::{Key, Read, Register, Store};
 
+use super::edge_secret::random;
+
 const SEED: &str = "edge/tickets";
 /// How long the ledger may take to take it.
 const PUT_TIME: Duration = Duration::from_secs(1);
@@ -63,10 +65,4 @@ impl Tickets {
             self.seed = Some(next);
         }
     }
-}
-
-fn random() -> Option<[u8; 32]> {
-    let mut secret = [0; 32];
-    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut secret).ok()?;
-    Some(secret)
 }

@@ -19,6 +19,12 @@ mod settings;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_notes;
+#[cfg(test)]
+mod tests_right;
+#[cfg(test)]
+mod tests_schema;
+#[cfg(test)]
 mod tests_site;
 
 pub(crate) use keys::FILE;
