@@ -210,8 +210,13 @@ fn a_cluster_is_upgraded_node_by_node_without_a_failed_write_or_a_failover() {
     let whole =
         until(Duration::from_secs(60), || view().filter(|v| v.contains(r#""streaming":true,"sync":true"#)));
     assert!(whole.is_some(), "b does not stream\n{}", cluster.logs());
-    let epoch = |view: &str| view.split(r#""epoch":"#).nth(1)?.split(',').next().map(str::to_owned);
-    let before = epoch(&view().unwrap());
+    // Before the first look of a process at the cluster it is 0.
+    let epoch = || {
+        let view = view()?;
+        let epoch = view.split(r#""epoch":"#).nth(1)?.split(',').next()?;
+        (epoch != "0").then(|| epoch.to_owned())
+    };
+    let before = until(Duration::from_secs(20), epoch);
 
     let (is_over, written, failed) = (AtomicBool::new(false), AtomicU32::new(1), AtomicU32::new(0));
     std::thread::scope(|scope| {
@@ -241,5 +246,5 @@ fn a_cluster_is_upgraded_node_by_node_without_a_failed_write_or_a_failover() {
         is_over.store(true, Ordering::SeqCst);
     });
     assert_eq!(failed.load(Ordering::SeqCst), 0, "{}", cluster.logs());
-    assert_eq!(epoch(&view().unwrap()), before, "{}", cluster.logs());
+    assert_eq!(until(Duration::from_secs(20), epoch), before, "{}", cluster.logs());
 }

@@ -11,7 +11,7 @@ mod whole;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bench::{Load, Server, Tls, WebSocket, free_port, get};
 use tiebeam_lab::{Node, lives, signal, tiebeam, until};
@@ -228,6 +228,20 @@ fn a_new_process_that_dies_half_way_ends_the_old_one_with_an_error() {
     assert_eq!(ended.and_then(|status| status.code()), Some(1), "{}", node.log());
     assert!(node.log().contains("no process of this node serves: start it again"), "{}", node.log());
     assert!(get(http).is_none());
+}
+
+#[test]
+fn an_old_process_that_dies_half_way_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut node, http, heir) = half_way(folder.path());
+    node.signal("KILL");
+    assert!(node.first_ended_within(TIME).is_some());
+    // Its app would have some twenty seconds to become ready.
+    let asked = Instant::now();
+    assert!(until(TIME, || get(http)).is_some(), "{}", node.log());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    signal(heir, "TERM");
+    assert!(until(TIME, || (!lives(heir)).then_some(())).is_some(), "{}", node.log());
 }
 
 #[test]

@@ -99,6 +99,11 @@ impl Predecessor {
         Ok(())
     }
 
+    /// Waits until nobody is at the other end any more.
+    pub async fn gone(&self) {
+        while let Ok(Some(_)) = self.link.receive::<FromOld>().await {}
+    }
+
     /// Says that this process serves.
     pub async fn serving(&self, notes: Vec<String>) -> io::Result<()> {
         self.link.send(&FromNew::Serving { notes }, None).await

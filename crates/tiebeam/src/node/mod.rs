@@ -128,7 +128,7 @@ pub async fn run(
     parts.admin = Some(admin::Part::start(&here.options.data, signals, desk));
     if let Some(before) = &before {
         let serves = tokio::select! {
-            notes = parts.take_over(&here, &board) => Some(notes?),
+            notes = parts.take_over(&here, &board, before) => Some(notes?),
             _ = told.wait_for(Option::is_some) => None,
         };
         if let Some(notes) = serves {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::board::Board;
 use super::{Here, Options, Parts, apps, database, failure};
 use crate::cli::{WrongUse, ports};
+use crate::handover::new::Predecessor;
 use crate::handover::{LOCK_TIME, SERVERS_TIME};
 
 /// Between two tries to open the ledger.
@@ -61,12 +62,26 @@ where
 impl Parts {
     /// Serves in the place of the process before this one, once all of the node is there or its time is over; what is not as
     /// it should be then, in words. Whoever upgrades node after node goes on to the next one then.
-    pub async fn take_over(&self, here: &Here, board: &Board) -> anyhow::Result<Vec<String>> {
-        let (ledger, database, apps) =
-            tokio::join!(quorum(here), adopted(self.database.as_ref()), replaced(self.apps.as_ref()));
-        let notes: Vec<String> = ledger.into_iter().chain(database).chain(apps).collect();
+    pub async fn take_over(
+        &self,
+        here: &Here,
+        board: &Board,
+        before: &Predecessor,
+    ) -> anyhow::Result<Vec<String>> {
+        let whole = async {
+            let (ledger, database, apps) =
+                tokio::join!(quorum(here), adopted(self.database.as_ref()), replaced(self.apps.as_ref()));
+            if let Some(edge) = &self.edge {
+                edge.probed(PROBE_TIME).await;
+            }
+            ledger.into_iter().chain(database).chain(apps).collect()
+        };
+        let notes: Vec<String> = tokio::select! {
+            notes = whole => notes,
+            // Nobody serves now: some of it is better than nothing.
+            () = before.gone() => vec!["the process before it has ended too early".into()],
+        };
         if let Some(edge) = &self.edge {
-            edge.probed(PROBE_TIME).await;
             edge.open(board).await?;
         }
         for note in &notes {
