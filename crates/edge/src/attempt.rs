@@ -58,10 +58,12 @@ pub struct Attempt<'c, S> {
     pub first_byte: Option<Instant>,
     /// A field that binds the client to this server.
     pub set_cookie: Option<String>,
+    /// From the head of the final answer on.
+    begun: Begun,
 }
 
 /// What the head of the final answer said.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Begun {
     pub status: u16,
     /// Not an answer that ends but a tunnel: see [`Attempt::until_closed`].
@@ -98,6 +100,7 @@ impl<'c, S: Io> Attempt<'c, S> {
             head_bytes: 0,
             first_byte: None,
             set_cookie: None,
+            begun: Begun::default(),
         }
     }
 
@@ -149,7 +152,8 @@ impl<'c, S: Io> Attempt<'c, S> {
                 Lost::Silent
             }))
         })
-        .await
+        .await?;
+        Ok(self.begun)
     }
 
     /// Is the client the only one that is waited for?
@@ -213,7 +217,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         Ok(())
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, judged: &mut usize) -> Poll<Result<Begun, Lost>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, judged: &mut usize) -> Poll<Result<(), Lost>> {
         if let Err(lost) = self.poll_up(cx) {
             return Poll::Ready(Err(lost));
         }
@@ -232,12 +236,12 @@ impl<'c, S: Io> Attempt<'c, S> {
                 *judged = self.buffer.data().len();
                 match self.parse() {
                     Err(fault) => return Poll::Ready(Err(Lost::Bad(fault))),
-                    Ok(Some(begun)) => return Poll::Ready(Ok(begun)),
-                    Ok(None) if std::mem::take(&mut self.has_taken_interim) => {
+                    Ok(true) => return Poll::Ready(Ok(())),
+                    Ok(false) if std::mem::take(&mut self.has_taken_interim) => {
                         *judged = 0;
                         continue;
                     }
-                    Ok(None) => {}
+                    Ok(false) => {}
                 }
             }
             let buffers = &self.connection.worker.buffers;
@@ -264,14 +268,15 @@ impl<'c, S: Io> Attempt<'c, S> {
         }
     }
 
-    fn parse(&mut self) -> Result<Option<Begun>, Fault> {
+    /// Whether the head of the final answer is whole: then [`Attempt::begun`] says what it said.
+    fn parse(&mut self) -> Result<bool, Fault> {
         let worker = self.connection.worker.clone();
         let mut head = worker.response.borrow_mut();
         let data = self.buffer.data();
         let Progress::Done { len } =
             head.parse(data, &self.request.view.head_limits, self.request.asked())?
         else {
-            return Ok(None);
+            return Ok(false);
         };
         // Nobody switches in the middle of a message.
         if head.is_switch() && !self.is_up_done {
@@ -334,7 +339,7 @@ impl<'c, S: Io> Attempt<'c, S> {
         if is_interim {
             self.interim += 1;
             self.has_taken_interim = true;
-            return Ok(None);
+            return Ok(false);
         }
         if matches!(body, BodyLength::Length(n) if n > 2 * BUFFER_BYTES as u64) {
             self.buffer.grow(LONG_BUFFER_BYTES);
@@ -345,7 +350,8 @@ impl<'c, S: Io> Attempt<'c, S> {
         {
             return Err(fault);
         }
-        Ok(Some(Begun { status, is_switch, server_persists, client_persists }))
+        self.begun = Begun { status, is_switch, server_persists, client_persists };
+        Ok(true)
     }
 
     /// Passes the answer on to its end; nothing is tried again from here on.
