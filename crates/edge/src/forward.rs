@@ -116,7 +116,6 @@ async fn as_it_is<'p, S: Io>(
         let stream = match idle {
             Some(stream) => Ok(stream),
             None => {
-                counters.connects.add(1);
                 let (reach, timer, within) = (&pool.reach, &connection.timer, limits.connect_time);
                 let opened = upstream::connect(&worker, server, reach, route, timer, within);
                 match unless_left(&mut connection.io, Leaving::Reset, opened).await {

@@ -94,7 +94,6 @@ impl Race<'_> {
         let stream = match self.worker.idle.take(place.server, self.pool.reach.trust(), now, true, route) {
             Some(stream) => stream,
             None => {
-                counters.connects.add(1);
                 match upstream::connect(
                     self.worker,
                     place.server,

@@ -294,6 +294,7 @@ fn a_second_server_is_asked_over_tls_and_http2() {
         until("the first check has come, too", || made() == before + 2);
         until("it answers", || !client.get("/").body.starts_with('/'));
         assert_eq!(made() == before + 2, http2);
+        assert_eq!(server_stats(&edge, "s0").connects, if http2 { 1 } else { 2 });
         assert_eq!(server_stats(&edge, "s0").state, State::Serving);
     }
 }

@@ -49,15 +49,20 @@ pub async fn connect(
     timer: &Timer,
     within: Duration,
 ) -> Result<Upstream, ConnectError> {
+    let counters = server.counters(worker.index);
     let way = async {
         let announced = route.map(Announced::Client);
         if !reach.http2 {
+            counters.connects.add(1);
             return open(server, reach, announced).await.map(Opened::into_upstream);
         }
         let trust = reach.trust();
         let shared = match worker.http2.find(server, trust, route) {
             Some(shared) => shared,
-            None => worker.http2.put(server, trust, route, handshake(server, reach, announced).await?),
+            None => {
+                counters.connects.add(1);
+                worker.http2.put(server, trust, route, handshake(server, reach, announced).await?)
+            }
         };
         let limits = worker.view().head_limits.for_own_text();
         let scratch = Scratch { head: worker.request.clone(), limits };

@@ -106,6 +106,12 @@ impl Kind for Place {
     }
 }
 
+/// An encoded dot is one, too: the edge refuses requests for either.
+fn has_dot_segment(path: &str) -> bool {
+    let decoded = path.replace("%2e", ".").replace("%2E", ".");
+    decoded.split('/').any(|segment| segment == "." || segment == "..")
+}
+
 /// What comes after the host in a URL: starts with `/`, printable ASCII.
 pub(crate) struct UrlPath {
     /// Whether `?` and what follows may be there.
@@ -134,7 +140,7 @@ impl Kind for UrlPath {
             "write spaces and letters outside ASCII percent-encoded, as they come in a request: \"/caf%C3%A9\"".into()
         } else if path.contains('#') || (!self.query && path.contains('?')) {
             "leave out what starts with `?` or `#`: only the path is compared".into()
-        } else if path.split('/').any(|segment| segment == "." || segment == "..") {
+        } else if has_dot_segment(&path) {
             "write the path without `.` and `..`".into()
         } else {
             return Some(path);
