@@ -14,6 +14,7 @@ pub mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -72,8 +73,18 @@ pub async fn serve<S: Io + 'static>(worker: Rc<Worker>, io: S, client: Client) {
     };
     let stall = Stall::begin(&timer, 0, idle_time);
     let (tally, wire) = (Rc::default(), io.clone());
-    let mut driver =
-        Driver { worker, http2, wire, client, timer, stall, tally, most_running, is_ending: false };
+    let mut driver = Driver {
+        worker,
+        http2,
+        wire,
+        client,
+        timer,
+        stall,
+        tally,
+        most_running,
+        is_ending: false,
+        has_waited: false,
+    };
     Box::pin(driver.run()).await;
     let Driver { worker, http2, wire, timer, .. } = driver;
     drop((http2, wire));
@@ -116,6 +127,8 @@ struct Driver<S: Io> {
     most_running: usize,
     /// GOAWAY was sent: no new streams.
     is_ending: bool,
+    /// See [`Driver::waits_for_more`].
+    has_waited: bool,
 }
 
 impl<S: Io + 'static> Driver<S> {
@@ -150,6 +163,9 @@ impl<S: Io + 'static> Driver<S> {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
+            if self.waits_for_more(cx) {
+                return Poll::Pending;
+            }
             if let Poll::Ready(Err(_)) = self.wire.borrow_mut().poll_out(cx) {
                 return Poll::Ready(None);
             }
@@ -167,6 +183,18 @@ impl<S: Io + 'static> Driver<S> {
             self.is_ending = true;
             self.http2.graceful_shutdown();
         }
+    }
+
+    /// While other streams run, what is to be written waits once for what the sockets have meanwhile: answers that come
+    /// together leave together.
+    fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
+        let may_come = self.tally.running.get() > 0 && !self.wire.borrow().is_out();
+        self.has_waited = may_come && !self.has_waited;
+        if self.has_waited {
+            // Wakes this task when the worker has looked at its sockets.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
+        self.has_waited
     }
 
     /// Has nothing happened for too long?
