@@ -185,8 +185,10 @@ impl Worker {
     pub fn request_id(&self) -> RequestId {
         let bits: u128 = self.random::<u128>() | 1;
         let mut text = [0; 32];
-        for (i, digit) in text.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(bits >> (i * 4)) as usize & 15];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(bits.to_le_bytes()) {
+            pair.copy_from_slice(
+                &[byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
+            );
         }
         RequestId(text)
     }

@@ -196,6 +196,48 @@ fn streams_do_not_wait_for_each_other() {
     });
 }
 
+/// More at once than a worker keeps tasks for, and then again with those that it kept: each gets its own answer.
+#[test]
+fn hundreds_of_streams_run_at_once() {
+    const CONNECTIONS: usize = 3;
+    const STREAMS: usize = 100;
+    let open = Arc::new(AtomicBool::new(false));
+    let may_answer = open.clone();
+    let server = Server::start(move |mut peer| {
+        while let Some((head, _)) = peer.request() {
+            until("all have asked", || may_answer.load(Ordering::SeqCst));
+            let path = head.split(' ').nth(1).unwrap();
+            peer.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()));
+        }
+    });
+    let edge = start_with(prior_knowledge(&[server.address]), 1);
+    run(async {
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            clients.push(connect(&edge).await);
+        }
+        for round in 1..=2 {
+            open.store(false, Ordering::SeqCst);
+            let mut asked = Vec::new();
+            for (number, client) in clients.iter_mut().enumerate() {
+                for stream in 0..STREAMS {
+                    let path = format!("/{round}/{number}/{stream}");
+                    let request = Request::get(format!("http://a{path}")).body(()).unwrap();
+                    asked.push((path, client.ask(request, true).await.0));
+                }
+            }
+            let heads = server.heads.clone();
+            let count = round * CONNECTIONS * STREAMS;
+            let have_asked = move || until("all have asked", || heads.lock().unwrap().len() == count);
+            tokio::task::spawn_blocking(have_asked).await.unwrap();
+            open.store(true, Ordering::SeqCst);
+            for (path, answer) in asked {
+                assert_eq!(whole(answer.await.unwrap()).await.unwrap().body, path.as_bytes());
+            }
+        }
+    });
+}
+
 #[test]
 fn a_request_that_is_taken_back_leaves_its_server() {
     let left = Arc::new(AtomicBool::new(false));
