@@ -142,9 +142,22 @@ impl<S: Io + 'static> Driver<S> {
                 self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 continue;
             }
-            let (client, running) = (self.client.clone(), Running::new(&self.tally));
-            Lanes::run(&self.worker, Accepted { client, request, answer, running });
+            Lanes::run(&self.worker, self.accept(request, answer));
         }
+    }
+
+    fn accept(&self, request: Request<RecvStream>, answer: SendResponse<Bytes>) -> Accepted {
+        let (parts, body) = request.into_parts();
+        let mut head = self.worker.buffers.text();
+        let (has_body, key) = (!body.is_end_stream(), self.worker.random());
+        let judged = translate::write_request(&mut head, &parts, has_body, key);
+        let asked = match parts.method {
+            Method::HEAD => Asked::Head,
+            _ if translate::is_websocket(&parts) => Asked::WebSocket,
+            _ => Asked::Other,
+        };
+        let (client, running) = (self.client.clone(), Running::new(&self.tally));
+        Accepted { client, head, judged, asked, body, answer, running }
     }
 
     /// The next stream; `None` when the connection has ended or its time is up.
@@ -237,23 +250,19 @@ impl Drop for Running {
 /// A stream that was opened and is not answered yet.
 pub struct Accepted {
     client: Client,
-    request: Request<RecvStream>,
+    /// As HTTP/1.1 text.
+    head: Vec<u8>,
+    /// Why it has no such form.
+    judged: Result<(), Fault>,
+    asked: Asked,
+    body: RecvStream,
     answer: SendResponse<Bytes>,
     running: Running,
 }
 
 impl Accepted {
     async fn answer(self, worker: &Rc<Worker>) {
-        let Self { client, request, answer, running } = self;
-        let (parts, body) = request.into_parts();
-        let mut text = worker.buffers.text();
-        let judged = translate::write_request(&mut text, &parts, !body.is_end_stream(), worker.random());
-        let asked = match parts.method {
-            Method::HEAD => Asked::Head,
-            _ if translate::is_websocket(&parts) => Asked::WebSocket,
-            _ => Asked::Other,
-        };
-        drop(parts);
+        let Self { client, head, judged, asked, body, answer, running } = self;
         let mut connection = Connection {
             timer: worker.clock.timer(),
             io: Stream::new(body, answer, asked),
@@ -261,12 +270,12 @@ impl Accepted {
             buffer: Buffer::default(),
             client,
         };
-        let request = judged.and_then(|()| match connection.read_head(&text)? {
-            Some((request, len)) if len == text.len() => Ok(request),
+        let request = judged.and_then(|()| match connection.read_head(&head)? {
+            Some((request, len)) if len == head.len() => Ok(request),
             // Longer than a head may be, or with an end in its midst.
             _ => Err(Fault::HeadTooLong),
         });
-        worker.buffers.reclaim_text(text);
+        worker.buffers.reclaim_text(head);
         let end = match request {
             Ok(request) => connection.answer(request).await,
             Err(fault) => connection.refuse(fault.status(), fault.label(), Some(fault)).await,
