@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access_log::{Outcome, Tried};
-use crate::codec::{Asked, BodyLength, Method};
+use crate::codec::{Asked, BodyLength, Edits, Method};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::pages::Page;
@@ -100,18 +100,22 @@ pub async fn last_hop<'a, S: Io>(
     seen: &[u8],
 ) -> Answered<'a> {
     match request.method {
-        Method::Trace => say(connection, request, 200, "Content-Type: message/http\r\n", seen, None).await,
-        _ => no_content(connection, request, "").await,
+        Method::Trace => {
+            say(connection, request, 200, "Content-Type: message/http\r\n", seen, None, None).await
+        }
+        _ => say(connection, request, 204, "", &[], None, None).await,
     }
 }
 
-/// 204, with the lines of `extra`.
-pub async fn no_content<'a, S: Io>(
+/// For the route of the request: with the lines of `extra`, changed by its rules, and without a body.
+pub async fn by_route<'a, S: Io>(
     connection: &mut Connection<S>,
     request: &Request,
+    status: u16,
     extra: &str,
 ) -> Answered<'a> {
-    say(connection, request, 204, extra, &[], None).await
+    let edits = request.rules().map(|rules| &rules.response);
+    say(connection, request, status, extra, &[], None, edits).await
 }
 
 /// With a short page for whoever reads it.
@@ -125,11 +129,11 @@ pub async fn reply<'a, S: Io>(
 ) -> Answered<'a> {
     if let Some(page) = request.error_page(status) {
         let extra = format!("{}{extra}", described(page));
-        return say(connection, request, status, &extra, &page.bytes, why).await;
+        return say(connection, request, status, &extra, &page.bytes, why, None).await;
     }
     let body = body(status, words, request.id.as_str());
     let extra = format!("{HTML}{extra}");
-    say(connection, request, status, &extra, body.as_bytes(), why).await
+    say(connection, request, status, &extra, body.as_bytes(), why, None).await
 }
 
 /// Where the route of the request sends it.
@@ -143,11 +147,8 @@ pub async fn redirect_by_rule<'a, S: Io>(
     let Some((rules, redirect)) = redirect else {
         return fail(connection, request, 404, Reason::NoRoute).await;
     };
-    let mut extra = format!("Location: {}\r\n", rules.location(&redirect.to, request.target()));
-    for (name, value) in rules.response.set() {
-        extra.extend([name, ": ", value, "\r\n"]);
-    }
-    say(connection, request, status, &extra, b"", None).await
+    let extra = format!("Location: {}\r\n", rules.location(&redirect.to, request.target()));
+    by_route(connection, request, status, &extra).await
 }
 
 /// That the site, or this part of it, is being worked on.
@@ -158,7 +159,7 @@ pub async fn maintenance<'a, S: Io>(connection: &mut Connection<S>, request: &Re
     connection.worker.counters.reason(Reason::Maintenance);
     let extra = format!("{}Retry-After: {MAINTENANCE_RETRY_S}\r\n", described(page));
     let why = Some(Reason::Maintenance.label());
-    say(connection, request, 503, &extra, &page.bytes, why).await
+    say(connection, request, 503, &extra, &page.bytes, why, None).await
 }
 
 /// When a client may ask again, seconds. Work takes longer than a restart.
@@ -175,11 +176,15 @@ async fn say<'a, S: Io>(
     extra: &str,
     body: &[u8],
     why: Option<&'static str>,
+    edits: Option<&Edits>,
 ) -> Answered<'a> {
     // A body that is not read would be taken for the next request.
     let keeps = request.persists && request.body == BodyLength::None && !connection.worker.draining.get();
     let extra = format!("{extra}{}", request.connection_line(keeps));
     let mut text = head(&connection.worker, status, request.id.as_str(), &extra, body.len());
+    if let Some(edits) = edits {
+        edits.apply(&mut text, 0);
+    }
     let mut bytes = 0;
     if request.method != Method::Head {
         text.extend_from_slice(body);

@@ -9,7 +9,9 @@ use std::time::Instant;
 use crate::answer::{Answered, End};
 use crate::buffer::{BUFFER_BYTES, Buffer, LONG_BUFFER_BYTES};
 use crate::clock::{Stall, Timer};
-use crate::codec::{BodyDecoder, BodyLength, Fault, Progress, ResponseExtras, Version, write_response};
+use crate::codec::{
+    BodyDecoder, BodyLength, Fault, Progress, ResponseExtras, Version, add_line, write_response,
+};
 use crate::connection::{Connection, Request};
 use crate::counters::Reason;
 use crate::exchange::{Pump, PumpError};
@@ -316,7 +318,6 @@ impl<'c, S: Io> Attempt<'c, S> {
                     date,
                     hsts: self.request.hsts,
                     via: self.request.view.via,
-                    set_cookie: self.set_cookie.as_deref().unwrap_or(""),
                     framing,
                     say_keep_alive: client_persists && !is_modern,
                     say_close: !client_persists,
@@ -327,6 +328,10 @@ impl<'c, S: Io> Attempt<'c, S> {
                 let edits = self.request.rules().map(|rules| &rules.response);
                 if let Some(edits) = edits.filter(|edits| !is_interim && !edits.is_empty()) {
                     edits.apply(lead, start);
+                }
+                // What the rules say of cookies is about those of servers.
+                if let Some(field) = self.set_cookie.as_deref().filter(|_| !is_interim) {
+                    add_line(lead, field);
                 }
             });
         }
@@ -355,7 +360,7 @@ impl<'c, S: Io> Attempt<'c, S> {
     }
 
     /// Passes the answer on to its end; nothing is tried again from here on.
-    pub async fn until_ended(mut self, begun: Begun, server: &Server, trip: &mut Answered<'_>) {
+    pub async fn until_ended(mut self, server: &Server, trip: &mut Answered<'_>) {
         let limits = &self.request.view.limits;
         let mut stall = Stall::begin(&self.connection.timer, self.moved(), self.request.response_time());
         let ended = poll_fn(|cx| {
@@ -393,9 +398,9 @@ impl<'c, S: Io> Attempt<'c, S> {
         })
         .await;
         let worker = self.connection.worker.clone();
-        (trip.status, trip.bytes) = (begun.status, self.down.bytes);
+        (trip.status, trip.bytes) = (self.begun.status, self.down.bytes);
         trip.end = match ended {
-            Ok(()) if begun.client_persists => End::Keep,
+            Ok(()) if self.begun.client_persists => End::Keep,
             Ok(()) => End::Close,
             Err(reason) => {
                 worker.counters.reason(reason);
@@ -410,16 +415,17 @@ impl<'c, S: Io> Attempt<'c, S> {
         let counters = server.counters(worker.index);
         counters.sent.add(self.up.out.written);
         counters.received.add(self.head_bytes + self.down.bytes);
-        let is_clean = ended.is_ok() && begun.server_persists && self.is_up_done && self.buffer.is_empty();
+        let is_clean =
+            ended.is_ok() && self.begun.server_persists && self.is_up_done && self.buffer.is_empty();
         if let Some(stream) = self.give_back().filter(|_| is_clean) {
             worker.idle.put(server, stream, worker.clock.now(), route);
         }
     }
 
     /// Tells the client that the server goes on in the WebSocket protocol, and carries what both say in it.
-    pub async fn until_closed(self, begun: Begun, trip: &mut Answered<'_>) {
+    pub async fn until_closed(self, trip: &mut Answered<'_>) {
         self.count();
-        let Self { connection, request, server, buffer, down, .. } = self;
+        let Self { connection, request, server, buffer, down, begun, .. } = self;
         let limits = &request.view.limits;
         let sent = connection.send(down.out.into_lead()).await;
         let opened_after = request.started.elapsed();

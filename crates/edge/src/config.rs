@@ -79,7 +79,7 @@ pub struct SiteConfig {
     pub redirect: bool,
     /// Answers over HTTPS carry `Strict-Transport-Security` (RFC 6797).
     pub hsts: bool,
-    /// Longest path first: the first match wins.
+    /// In the order in which they are tried: the first match wins.
     pub routes: Vec<Route>,
     pub rules: SiteRules,
 }

@@ -183,8 +183,8 @@ async fn as_it_is<'p, S: Io>(
                     pool.shared.out_of_turn.fetch_add(1, Ordering::Relaxed);
                 }
                 match begun.is_switch {
-                    true => attempt.until_closed(begun, &mut trip).await,
-                    false => attempt.until_ended(begun, server, &mut trip).await,
+                    true => attempt.until_closed(&mut trip).await,
+                    false => attempt.until_ended(server, &mut trip).await,
                 }
                 drop(in_flight);
                 place.ended(worker.index, trip.why == Some(Reason::AnswerCut.label()));

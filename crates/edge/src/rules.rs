@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tiebeam_topology::{EdgeLimits, FieldEdits, Redirect, Route, SiteRules, Target};
 
-use crate::codec::{Edits, replaced_prefix, taken, with_path};
+use crate::codec::{Edits, canonical, replaced_prefix, taken, with_path, without_slashes};
 use crate::config::Pages;
 use crate::pages::Page;
 
 pub struct Rules {
-    /// The route's own path.
-    prefix: String,
+    /// The route's own path, canonical.
+    prefix: Vec<u8>,
     replace_prefix: Option<String>,
     request: Edits,
     pub response: Edits,
@@ -27,7 +27,7 @@ impl Rules {
     pub fn compile(route: &Route, site: &SiteRules, limits: &EdgeLimits, pages: &Pages) -> Self {
         let rules = &route.rules;
         Self {
-            prefix: route.path.clone(),
+            prefix: canonical(route.path.as_bytes()).into_owned(),
             replace_prefix: rules.replace_prefix.clone(),
             request: edits(&rules.request_headers).after(&edits(&site.request_headers)),
             response: edits(&rules.response_headers).after(&edits(&site.response_headers)),
@@ -49,7 +49,7 @@ impl Rules {
     pub fn rewritten(&self, head: &[u8], path: std::ops::Range<usize>) -> Option<Vec<u8>> {
         let old = &head[path.clone()];
         // `*` is no path, and is of no route's.
-        let new = self.replace_prefix.as_ref().zip(taken(self.prefix.as_bytes(), old));
+        let new = self.replace_prefix.as_ref().zip(taken(&self.prefix, old));
         let new = new.map(|(new, taken)| replaced_prefix(old, taken, new));
         if new.is_none() && self.request.is_empty() {
             return None;
@@ -64,7 +64,7 @@ impl Rules {
 
     /// How many bytes of `path` are the route's own.
     pub fn taken(&self, path: &[u8]) -> usize {
-        taken(self.prefix.as_bytes(), path).unwrap_or(0)
+        taken(&self.prefix, path).unwrap_or(0)
     }
 
     /// Where `target`, a path with its query, is sent by this route's redirect.
@@ -72,7 +72,8 @@ impl Rules {
         // `OPTIONS *` is about the server.
         let target = if target == b"*" { "/".into() } else { String::from_utf8_lossy(target) };
         let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-        let rest = path.get(self.taken(path.as_bytes())..).unwrap_or_default().trim_start_matches('/');
+        let rest = path.get(self.taken(path.as_bytes())..).unwrap_or_default();
+        let rest = &rest[rest.len() - without_slashes(rest.as_bytes()).len()..];
         let is_plain = !to.contains(['{', '?', '#']);
         let mut location = match to.ends_with('/') && is_plain {
             true => format!("{to}{rest}"),
@@ -131,8 +132,11 @@ mod tests {
             ("/s/", "/find?q={rest}", "/s/shoes?page=2", "/find?q=shoes"),
             ("/s/", "/all#{rest}", "/s/shoes", "/all#shoes"),
             ("/old/", "/new/", "//%6fld/a", "/new/a"),
+            ("/old", "/new/", "/old%2fa", "/new/a"),
+            ("/old", "/new/", "/;/old;x=%20/a;y", "/new/a;y"),
             // No client can make the name of a host of it.
             ("/old/", "/", "/old//evil.example/x", "/evil.example/x"),
+            ("/old/", "/", "/old/%2F/%5cevil.example", "/evil.example"),
             ("/", "/{rest}", "///evil.example", "/evil.example"),
             ("/a", "/{path}", "/a/b", "/a/b"),
             ("/", "https://shop.example/{rest}", "//@evil.example", "https://shop.example/@evil.example"),

@@ -10,7 +10,7 @@ use tiebeam_topology::{
 };
 
 use crate::client_auth::ClientAuth;
-use crate::codec::{HeadLimits, taken};
+use crate::codec::{HeadLimits, canonical, is_of};
 use crate::config::Config;
 use crate::pages::Page;
 use crate::registry::Registry;
@@ -62,7 +62,10 @@ pub struct Site {
 }
 
 struct Route {
+    /// As in the file.
     path: String,
+    /// What paths are compared with.
+    prefix: Vec<u8>,
     to: To,
     rules: Rules,
     tally: Arc<Tally>,
@@ -131,7 +134,8 @@ impl Snapshot {
                     Target::Files(directory) => To::Files(Arc::new(directory)),
                     Target::Redirect(redirect) => To::Redirect(redirect.status.into()),
                 };
-                Route { tally: tally(Some(&route.path)), path: route.path, to, rules }
+                let prefix = canonical(route.path.as_bytes()).into_owned();
+                Route { tally: tally(Some(&route.path)), path: route.path, prefix, to, rules }
             });
             let routes: Vec<Route> = routes.collect();
             let page = |path: &PathBuf| config.pages.get(path).cloned();
@@ -203,9 +207,11 @@ impl Snapshot {
 }
 
 impl Site {
-    /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary, in any spelling.
+    /// The first route that a path, without its query, matches: equal, or longer at a segment's boundary, in any spelling
+    /// and whatever parameters its segments have.
     pub fn route(&self, path: &[u8]) -> Option<usize> {
-        self.routes.iter().position(|route| taken(route.path.as_bytes(), path).is_some())
+        let path = canonical(path);
+        self.routes.iter().position(|route| is_of(&route.prefix, &path))
     }
 
     pub fn to(&self, route: usize) -> &To {

@@ -315,6 +315,27 @@ fn a_client_comes_back_to_its_server_by_any_edge() {
 }
 
 #[test]
+fn rules_about_cookies_are_about_those_of_servers() {
+    let servers = [Server::named("s0"), Server::named("s1")];
+    let mut config = balanced(&servers.each_ref().map(|s| s.address), |b| b.sticky = true);
+    let routes = &mut config.sites.values_mut().next().unwrap().routes;
+    routes[0].rules.response_headers.remove.push("set-cookie".to_owned());
+    let mut set = routes[0].clone();
+    set.path = "/set".to_owned();
+    set.rules.response_headers.remove.clear();
+    set.rules.response_headers.set.insert("Set-Cookie".to_owned(), "a=b".to_owned());
+    routes.insert(0, set);
+    let edge = start(config);
+    let (home, cookie) = with_cookie(&edge, "c=d");
+    let cookie = cookie.expect("the edge's own is not removed");
+    assert_eq!(with_cookie(&edge, &cookie), (home, None));
+    let set = get(&edge, "/set");
+    let cookies = set.head.lines().filter_map(|line| line.strip_prefix("Set-Cookie: "));
+    let names: Vec<_> = cookies.map(|cookie| cookie.split('=').next().unwrap()).collect();
+    assert_eq!(names, ["a", "tiebeam-web"]);
+}
+
+#[test]
 fn servers_see_no_cookie_that_binds_a_client() {
     let servers = [Server::named("s0"), Server::named("s1")];
     let mut config = balanced(&servers.each_ref().map(|s| s.address), |b| b.sticky = true);

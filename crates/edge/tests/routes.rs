@@ -50,7 +50,10 @@ fn redirects_by_prefix() {
     let mut config = config(&[]);
     let mut with_field = to_elsewhere("/", "https://www.shop.example{path}", RedirectStatus::Permanent);
     with_field.rules.response_headers = edits(&[("Cache-Control", "max-age=60")], &[]);
+    let mut placed = to_elsewhere("/placed", "/a", RedirectStatus::Found);
+    placed.rules.response_headers = edits(&[("location", "/b")], &["Date"]);
     site(&mut config).routes = vec![
+        placed,
         to_elsewhere("/old/", "/new/", RedirectStatus::Moved),
         to_elsewhere("/now", "/", RedirectStatus::Temporary),
         with_field,
@@ -69,6 +72,13 @@ fn redirects_by_prefix() {
         let cached = (status == 308).then_some("max-age=60");
         assert_eq!(field(&response.head, "cache-control"), cached, "{path}");
     }
+    // A rule takes the place of what the edge says itself.
+    let place = get(&edge, "/placed/x");
+    assert_eq!(
+        (place.head.to_lowercase().matches("location:").count(), field(&place.head, "location")),
+        (1, Some("/b"))
+    );
+    assert_eq!((field(&place.head, "x-request-id").is_some(), field(&place.head, "date")), (true, None));
     let options = ask(&edge, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(field(&options.head, "location"), Some("https://www.shop.example/"));
 }
@@ -82,25 +92,31 @@ fn paths_and_fields_toward_servers() {
     config.access_log = AccessLog::Json;
     let mut api = to_web("/api/");
     api.rules.replace_prefix = Some("/v2".to_owned());
+    let mut v1 = to_web("/v1");
+    v1.rules.replace_prefix = Some("/v2".to_owned());
     api.rules.request_headers = edits(&[("Host", "api.internal"), ("X-Env", "live")], &["cookie"]);
     let site = site(&mut config);
     site.rules.request_headers = edits(&[("X-Env", "test"), ("X-Site", "1")], &[]);
-    site.routes = vec![api, to_web("/")];
+    site.routes = vec![api, v1, to_web("/")];
     let listeners = Listeners { http: Some(loopback()), https: None, workers: 1 };
     let edge = Edge::start(listeners, config, LogSink::File(LogFile::at(path.clone()))).unwrap();
     let mut client = Client::new(&edge);
     client.say("POST /api/users?q HTTP/1.1\r\nHost: shop.example\r\nCookie: a\r\nx-env: mine\r\nContent-Length: 2\r\n\r\nhi");
     assert_eq!(client.response(false).unwrap().body, "x");
     assert_eq!(client.get("/other").body, "x");
+    assert_eq!(client.get("/v1;a%2Fb").status, 400);
+    let mut client = Client::new(&edge);
+    assert_eq!(client.get("/v1;a/%2f%5c/b;c").body, "x");
     drain(&edge, Duration::from_secs(10));
     let heads = server.heads();
-    let [first, second] = heads.as_slice() else { panic!("{heads:?}") };
+    let [first, second, third] = heads.as_slice() else { panic!("{heads:?}") };
     assert!(first.starts_with("POST /v2/users?q HTTP/1.1\r\nHost: api.internal\r\n"), "{first}");
     assert_eq!((field(first, "x-env"), field(first, "x-site")), (Some("live"), Some("1")));
     assert_eq!((field(first, "cookie"), first.matches("nv: ").count()), (None, 1));
     assert_eq!(field(first, "x-forwarded-host"), Some("shop.example"));
     assert!(second.starts_with("GET /other HTTP/1.1\r\nHost: shop.example\r\n"), "{second}");
     assert_eq!(field(second, "x-env"), Some("test"));
+    assert!(third.starts_with("GET /v2/b;c HTTP/1.1\r\n"), "{third}");
     // The log tells what the client asked.
     let text = std::fs::read_to_string(&path).unwrap();
     let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
@@ -118,7 +134,17 @@ fn no_spelling_of_a_path_leads_around_its_route() {
     site(&mut config).routes = vec![guarded, to_web("/public"), to_web("/")];
     config.http2 = Http2Mode::PriorKnowledge;
     let edge = start(config);
-    let spelled = ["//admin", "/%61dmin", "/admin%2fx", "/%2Fadmin", "/admin//x", "/adm%69n/x?/.."];
+    let spelled = [
+        "//admin",
+        "/%61dmin",
+        "/admin%2fx",
+        "/%2Fadmin",
+        "/admin//x",
+        "/adm%69n/x?/..",
+        "/admin;x/users",
+        "/;/admin/users",
+        "/;a//;b/%61dmin;c",
+    ];
     let dotted = [
         "/public/../admin",
         "/public/%2e%2E/admin",
@@ -144,6 +170,10 @@ fn no_spelling_of_a_path_leads_around_its_route() {
             assert_eq!(client.get(&format!("http://a{path}")).await.unwrap().status, 400, "{path}");
         }
     });
+    for path in ["/;%2fadmin", "/admin%00", "/public;%5c/admin"] {
+        assert_eq!(get(&edge, path).status, 400, "{path}");
+    }
+    assert_eq!(edge.stats().refused["path"], 3);
     // What a server is sent is what the client wrote.
     assert!(admin.heads().iter().any(|head| head.starts_with("GET /%61dmin HTTP/1.1\r\n")));
     assert_eq!((admin.heads().len(), web.heads().len()), (2 * spelled.len(), 0));

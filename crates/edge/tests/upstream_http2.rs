@@ -15,7 +15,7 @@ use common::http2::{Http2, run, whole};
 use common::*;
 use http::{Request, Response};
 use tiebeam_edge::{Config, State};
-use tiebeam_topology::Http2 as Setting;
+use tiebeam_topology::{CHANGED_FIELDS_MAX, Http2 as Setting};
 
 fn over_http2(server: &Async) -> Config {
     Config { http2: Setting::PriorKnowledge, ..reach(config(&[server.address]), http2_without_tls()) }
@@ -221,7 +221,7 @@ fn a_request_that_http2_has_no_form_for_is_not_held_against_the_server() {
         ("GET / HTTP/1.0\r\nHost: a", 200),
         ("GET / HTTP/1.1\r\nHost: a:", 200),
         ("GET / HTTP/1.1\r\nHost: [::1]:80", 200),
-        ("GET /%00?/!$&'()*+,;=:@~ HTTP/1.1\r\nHost: a", 200),
+        ("GET /%01?/!$&'()*+,;=:@~ HTTP/1.1\r\nHost: a", 200),
         ("!#$%&'*+-.^_`|~09Az / HTTP/1.1\r\nHost: a\r\n!#$%&'*+-.^_`|~09: \u{e9}\tx\r\nY:", 200),
         ("OPTIONS * HTTP/1.1\r\nHost: a", 200),
     ] {
@@ -232,6 +232,31 @@ fn a_request_that_http2_has_no_form_for_is_not_held_against_the_server() {
     assert_eq!(edge.stats().refused["host_invalid"], 1);
     let stats = server_stats(&edge, "s0");
     assert_eq!((stats.failures.bad_response, edge.stats().retries), (0, 0));
+}
+
+#[test]
+fn a_request_that_has_all_the_fields_it_may_have_is_sent_with_those_that_rules_add() {
+    let server = Async::start(|stream| {
+        speak_http2(stream, |parts, _, mut respond| async move {
+            let count = parts.headers.keys().filter(|name| name.as_str().starts_with("x-of-")).count();
+            let response = Response::builder().header("count", count).body(()).ok()?;
+            respond.send_response(response, true).ok().map(drop)
+        })
+    });
+    let mut config = over_http2(&server);
+    let client_fields = config.limits.header_count - 1;
+    let set =
+        |of: &str| (0..CHANGED_FIELDS_MAX).map(|i| (format!("X-Of-{of}-{i}"), "1".to_owned())).collect();
+    let site = config.sites.values_mut().next().unwrap();
+    site.rules.request_headers.set = set("Site");
+    site.routes[0].rules.request_headers.set = set("Route");
+    let edge = start_with(config, 1);
+    let mut client = Client::new(&edge);
+    let fields: String = (0..client_fields).map(|i| format!("X-Of-Client-{i}: 1\r\n")).collect();
+    client.say(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+    let response = client.response(false).unwrap();
+    let all = (client_fields + 2 * CHANGED_FIELDS_MAX).to_string();
+    assert_eq!((response.status, field(&response.head, "count")), (200, Some(&*all)));
 }
 
 #[test]

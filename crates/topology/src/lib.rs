@@ -23,8 +23,8 @@ pub use moment::Moment;
 pub use name::{AppName, ClusterName, HostPattern, NameError, NodeName, PoolName};
 pub use problem::{PROBLEMS_MAX, Problem, Problems, Span};
 pub use route::{
-    FieldEdits, Redirect, RedirectStatus, Route, RouteRules, SiteRules, StatusPattern, StatusPatternError,
-    Target,
+    CHANGED_FIELDS_MAX, FieldEdits, Redirect, RedirectStatus, Route, RouteRules, SiteRules, StatusPattern,
+    StatusPatternError, Target,
 };
 pub use schema::schema;
 pub use wal::{Epoch, Lsn, ParseLsnError, Timeline};

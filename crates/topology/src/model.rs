@@ -220,7 +220,7 @@ impl Default for EdgeLimits {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Site {
     pub https: Https,
-    /// Longest path first, so that the first match is the right one.
+    /// Longest path first, and each in the one spelling that `check` takes: so the first match is the longest.
     pub routes: Vec<Route>,
     #[serde(flatten)]
     pub rules: SiteRules,

@@ -99,6 +99,9 @@ pub struct SiteRules {
     pub maintenance: Option<PathBuf>,
 }
 
+/// Fields that one [`FieldEdits`] changes at most: each is looked for in each message.
+pub const CHANGED_FIELDS_MAX: usize = 64;
+
 /// Fields of a message that are written or left out. No name is in both, none is there twice in any case, and none
 /// concerns the framing of messages or a single connection.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -3,6 +3,8 @@
 //! Pure, and only for what the file asks for: a head that nothing changes never comes here. What frames a message is
 //! never changed, for the file may not name it.
 
+use super::path::{ends_with_slash, without_slashes};
+
 /// Fields to write and to leave out. Names are compared without their case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
@@ -18,11 +20,6 @@ impl Edits {
 
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
-    }
-
-    /// Those that are set, for who writes a head from nothing.
-    pub fn set(&self) -> &[(String, String)] {
-        &self.set
     }
 
     /// These, after `first`: where both name a field, these count.
@@ -80,14 +77,13 @@ pub fn with_path(head: &[u8], path: std::ops::Range<usize>, new: &[u8]) -> Vec<u
 pub fn replaced_prefix(path: &[u8], prefix: usize, new: &str) -> Vec<u8> {
     let (taken, rest) = path.split_at(prefix.min(path.len()));
     let mut out = new.as_bytes().to_vec();
-    if !rest.is_empty() || taken.ends_with(b"/") {
+    if !rest.is_empty() || ends_with_slash(taken) {
         while out.last() == Some(&b'/') {
             out.pop();
         }
         out.push(b'/');
     }
-    let slashes = rest.iter().take_while(|b| **b == b'/').count();
-    out.extend_from_slice(&rest[slashes..]);
+    out.extend_from_slice(without_slashes(rest));
     out
 }
 
@@ -153,6 +149,11 @@ mod tests {
             ("/v1/", "/v1/", "/v2", "/v2/"),
             ("/a/b", "/", "/base/", "/base/a/b"),
             ("/", "/", "/base", "/base/"),
+            ("/v1%2fa", "/v1", "/v2", "/v2/a"),
+            ("/v1%2fa", "/v1%2f", "/v2", "/v2/a"),
+            ("/v1/%5C%2F/a", "/v1", "/v2/", "/v2/a"),
+            ("/v1%2f", "/v1%2f", "/v2", "/v2/"),
+            ("/v1;x/a;y", "/v1;x", "/v2", "/v2/a;y"),
         ] {
             let found = replaced_prefix(path.as_bytes(), prefix.len(), new);
             assert_eq!(String::from_utf8(found).unwrap(), expected, "{path} {prefix} {new}");

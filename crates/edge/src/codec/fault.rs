@@ -17,6 +17,8 @@ pub enum Fault {
     Target,
     #[error("the path has a segment that is `.` or `..`, in one spelling or another")]
     DotSegment,
+    #[error("the path has an encoded zero byte, or an encoded slash in a parameter")]
+    Path,
     #[error("the request line is longer than edge.limits.request_line_bytes")]
     LineTooLong,
     #[error("this version of HTTP is not spoken here")]
@@ -92,6 +94,7 @@ impl Fault {
             Connect,
             Target,
             DotSegment,
+            Path,
             LineTooLong,
             Version,
             StatusLine,
@@ -148,6 +151,7 @@ impl Fault {
             Self::Connect => "connect",
             Self::Target => "target",
             Self::DotSegment => "dot_segment",
+            Self::Path => "path",
             Self::LineTooLong => "request_line_bytes",
             Self::Version => "version",
             Self::StatusLine => "status_line",

@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 
+use tiebeam_topology::CHANGED_FIELDS_MAX;
+
 use super::{BodyLength, Fault, Span, Version, grammar};
 
 /// Bounds of a head, from `edge.limits`.
@@ -16,11 +18,14 @@ pub struct HeadLimits {
 
 /// A head has at most this many fields of the edge's own, above those that a sender may give it.
 const OWN_FIELDS: usize = 16;
+/// Those of its site and those of its route, each of which may add fields.
+const RULES_PER_REQUEST: usize = 2;
 
 impl HeadLimits {
     /// For what the edge itself made of heads that were within these.
     pub fn for_own_text(&self) -> Self {
-        Self { bytes: 1 << 30, fields: self.fields + OWN_FIELDS, line_bytes: 1 << 30 }
+        let added = OWN_FIELDS + RULES_PER_REQUEST * CHANGED_FIELDS_MAX;
+        Self { bytes: 1 << 30, fields: self.fields + added, line_bytes: 1 << 30 }
     }
 
     /// May parsing `data` say more than it did when only its first `judged` bytes were there? Another line, the bound
@@ -112,8 +117,8 @@ pub enum FirstLine {
 
 /// Options that `Connection` may list, in all its fields: each field of a head is compared with each of them.
 const CONNECTION_OPTIONS: usize = 32;
-/// Heads with up to this many fields are parsed without allocating.
-const FIELDS_ON_STACK: usize = 160;
+/// Heads with up to this many fields are parsed without allocating: by default, also those that rules have added to.
+const FIELDS_ON_STACK: usize = 288;
 
 impl Fields {
     /// Parses the fields of the message that starts at `from` with a line that has been checked, and that has the digit

@@ -28,12 +28,12 @@ pub use fault::Fault;
 pub use fields::{Field, HeadLimits, Known};
 pub use forwarded::{Believed, HOPS, believed};
 pub use grammar::host_without_port;
-pub use path::taken;
+pub use path::{canonical, encoded_byte, is_of, taken, without_slashes};
 pub use request::{Method, RequestHead};
 pub use response::{Asked, ResponseHead};
 pub use write::{
-    Forwarding, LAST_CHUNK, RequestSpans, ResponseExtras, write_chunk_line, write_request, write_response,
-    write_trace,
+    Forwarding, LAST_CHUNK, RequestSpans, ResponseExtras, add_line, write_chunk_line, write_request,
+    write_response, write_trace,
 };
 
 /// A range of the buffer that a head was parsed from. Valid until those bytes are consumed.

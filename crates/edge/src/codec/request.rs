@@ -137,7 +137,7 @@ impl RequestHead {
         self.method_name = Span::new(start, start + method_end);
         self.host = Span::default();
         self.parse_target(text, start + method_end + 1, start + target_end)?;
-        if path::has_dot_segment(self.target.of(text)) { Err(Fault::DotSegment) } else { Ok(()) }
+        path::judge(self.target.of(text))
     }
 
     fn parse_target(&mut self, text: &[u8], start: usize, end: usize) -> Result<(), Fault> {

@@ -192,8 +192,6 @@ pub struct ResponseExtras<'a> {
     pub hsts: bool,
     /// Whether the edge names itself in `Via`.
     pub via: bool,
-    /// A whole field with its end, or nothing.
-    pub set_cookie: &'a str,
     /// How the body is framed for this client.
     pub framing: BodyLength,
     /// The client speaks HTTP/1.0 and must be told that the connection stays.
@@ -241,7 +239,6 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
     if !head.fields.has_date && !head.is_switch() {
         write_field(out, b"Date", extras.date.as_bytes());
     }
-    out.extend_from_slice(extras.set_cookie.as_bytes());
     if extras.hsts {
         out.extend_from_slice(b"Strict-Transport-Security: max-age=31536000\r\n");
     }
@@ -253,6 +250,14 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead, buffer: &[u8], ext
         (false, true) => b"\r\nConnection: keep-alive\r\n\r\n",
         (false, false) => b"\r\n\r\n",
     });
+}
+
+/// Adds a field, which comes with its end, to the head that `out` ends with.
+pub fn add_line(out: &mut Vec<u8>, line: &str) {
+    debug_assert!(out.ends_with(b"\r\n\r\n"));
+    out.truncate(out.len().saturating_sub(2));
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends `SIZE CR LF` of a chunk.

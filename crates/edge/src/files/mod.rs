@@ -46,7 +46,7 @@ pub async fn answer<'a, S: Io>(
     match request.method {
         Method::Get | Method::Head => {}
         // Of one file or of the server as a whole, `*`: it is the same.
-        Method::Options => return answer::no_content(connection, request, ALLOW).await,
+        Method::Options => return answer::by_route(connection, request, 204, ALLOW).await,
         Method::Trace | Method::Other => {
             connection.worker.counters.reason(Reason::NoFile);
             let why = Some(Reason::NoFile.label());
@@ -71,8 +71,7 @@ pub async fn answer<'a, S: Io>(
         }
         Err(Missing::NeedsSlash) => {
             let extra = format!("Location: {}\r\n", path::with_slash(request.target()));
-            let words = "This folder's address ends with a slash.";
-            answer::reply(connection, request, 301, words, None, &extra).await
+            answer::by_route(connection, request, 301, &extra).await
         }
         Err(Missing::NotThere) => answer::fail(connection, request, 404, reason).await,
         Err(Missing::NoResources) => answer::fail(connection, request, 503, Reason::NoResources).await,

@@ -2,6 +2,8 @@
 //!
 //! Pure. What it lets through still cannot lead out of the directory: [`super::open`] asks the kernel to see to that.
 
+use crate::codec::encoded_byte;
+
 /// What stays reachable though it starts with a dot, at the root of a site only (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 
@@ -34,21 +36,16 @@ pub fn inside(path: &[u8], prefix: usize) -> Option<Inside> {
 fn decoded(path: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(path.len() + 10);
     let mut rest = path;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let (hex, tail) = tail.split_at_checked(2)?;
-        let digit = |b: u8| char::from(b).to_digit(16);
-        let byte = (digit(hex[0])? * 16 + digit(hex[1])?) as u8;
-        // An encoded slash is not a separator, and no name holds one.
-        if byte == b'/' {
-            return None;
-        }
+    while let Some(first) = rest.first() {
+        let (byte, len) = match encoded_byte(rest) {
+            // It is not a separator, and no name holds one.
+            Some(b'/') => return None,
+            Some(byte) => (byte, 3),
+            None if *first == b'%' => return None,
+            None => (*first, 1),
+        };
         bytes.push(byte);
-        rest = tail;
+        rest = &rest[len..];
     }
     // A backslash separates folders elsewhere: whoever sends one means to get past a check.
     String::from_utf8(bytes).ok().filter(|text| !text.contains(['\\', '\0']))

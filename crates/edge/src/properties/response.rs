@@ -70,16 +70,7 @@ fn means_the_same(said: &[u8], limits: &HeadLimits, asked: Asked) {
         let date = "Thu, 01 Jan 1970 00:00:00 GMT";
         let say_keep_alive = !say_close && !head.is_switch();
         let (hsts, via) = (say_close, say_close);
-        let extras = ResponseExtras {
-            request_id: "00",
-            date,
-            hsts,
-            set_cookie: "",
-            via,
-            framing,
-            say_keep_alive,
-            say_close,
-        };
+        let extras = ResponseExtras { request_id: "00", date, hsts, via, framing, say_keep_alive, say_close };
         let mut written = Vec::new();
         write_response(&mut written, &head, said, &extras);
         let plain = Plain::of(&written);

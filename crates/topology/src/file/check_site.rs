@@ -7,7 +7,7 @@ use super::keys::HttpsWord;
 use super::reader::Located;
 use super::sections::{Fields, File, Place, Route, Site, SiteHttps};
 use crate::problem::{Findings, quoted};
-use crate::{HostPattern, StatusPattern};
+use crate::{CHANGED_FIELDS_MAX, HostPattern, StatusPattern};
 
 /// What only one connection or the framing of one message is about: the edge writes it, nobody else.
 const FRAMING: [&str; 12] = [
@@ -36,8 +36,6 @@ const OWN_TO_SERVERS: [&str; 8] = [
     "x-request-id",
 ];
 const OWN_TO_CLIENTS: [&str; 4] = ["accept-ranges", "content-range", "date", "x-request-id"];
-/// Fields that one table changes: each is looked for in each message.
-const FIELDS_MAX: usize = 64;
 /// Bytes of a value that is set: far below what a head may have.
 const VALUE_MAX_BYTES: usize = 4096;
 
@@ -194,8 +192,10 @@ fn circle(to: &Located<String>, path: &Located<String>, routes: &[Route], findin
 }
 
 fn fields(edits: &Fields, way: Way, findings: &Findings<'_>) {
-    if let Some(place) = edits.written.clone().filter(|_| edits.set.len() + edits.remove.len() > FIELDS_MAX) {
-        findings.add(place, format!("more than {FIELDS_MAX} fields"), "change fewer");
+    if let Some(place) =
+        edits.written.clone().filter(|_| edits.set.len() + edits.remove.len() > CHANGED_FIELDS_MAX)
+    {
+        findings.add(place, format!("more than {CHANGED_FIELDS_MAX} fields"), "change fewer");
         return;
     }
     let mut seen = BTreeMap::new();

@@ -187,7 +187,7 @@ pub(crate) mod health {
     use super::*;
     keys! {
         /// What is asked for with GET; an answer of 2xx or 3xx is healthy
-        PATH: UrlPath = "path", Optional("a TCP connection is enough"), UrlPath { query: true };
+        PATH: UrlPath = "path", Optional("a TCP connection is enough"), UrlPath::WithQuery;
         /// From one check of a server to the next
         EVERY: Period = "every", Default("'1s'"), ms(10, HOUR_MS);
         /// How long an answer may take; at most `every`

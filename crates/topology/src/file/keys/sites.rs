@@ -102,7 +102,7 @@ pub(crate) mod route {
     use super::*;
     keys! {
         /// The start of the path of a request, up to a `/`
-        PATH: UrlPath = "path", Required, UrlPath { query: false };
+        PATH: UrlPath = "path", Required, UrlPath::Compared;
         /// The pool that serves it
         POOL: Parsed<PoolName> = "pool", Optional("`files` or `redirect` says where"), name("the name of a pool", "something like \"web\"");
         /// The directory that it is served from, as a path from this file
@@ -119,7 +119,7 @@ pub(crate) mod route {
         /// Whether servers are sent the path without that of the route
         STRIP_PREFIX: Flag = "strip_prefix", Default("false"), Flag;
         /// What servers are sent in the place of the route's path
-        REPLACE_PREFIX: UrlPath = "replace_prefix", Optional("the path stays"), UrlPath { query: false };
+        REPLACE_PREFIX: UrlPath = "replace_prefix", Optional("the path stays"), UrlPath::Alone;
         /// Changes of the requests that are passed on
         REQUEST_HEADERS: Table = "request_headers", Optional("nothing is changed"), Table(&FIELDS);
         /// Changes of the answers of servers and of files

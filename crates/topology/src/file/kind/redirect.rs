@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::text::refused;
 use super::{Kind, Shape, text, wrong_type};
 use crate::problem::{Findings, quoted};
 
@@ -43,9 +44,13 @@ fn wrong(to: &str) -> Option<String> {
     }
     let after_scheme = to.strip_prefix("https://").or_else(|| to.strip_prefix("http://"));
     let Some(rest) = after_scheme else {
-        let is_path = to.starts_with('/') && !to.starts_with("//");
-        return (!is_path)
-            .then(|| "write a path that starts with one `/`, or a URL that starts with `https://`".into());
+        if !to.starts_with('/') || to.starts_with("//") {
+            return Some(
+                "write a path that starts with one `/`, or a URL that starts with `https://`".into(),
+            );
+        }
+        // The client would come back with it.
+        return refused(to.split(['?', '#']).next().unwrap_or_default()).map(str::to_owned);
     };
     let end = rest.find(['/', '?', '#', '{']).unwrap_or(rest.len());
     let (host, after) = rest.split_at(end);

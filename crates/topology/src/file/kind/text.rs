@@ -106,16 +106,59 @@ impl Kind for Place {
     }
 }
 
-/// An encoded dot is one, too: the edge refuses requests for either.
-fn has_dot_segment(path: &str) -> bool {
-    let decoded = path.replace("%2e", ".").replace("%2E", ".");
-    decoded.split('/').any(|segment| segment == "." || segment == "..")
+/// What to do about a path that the edge would refuse a request for, as servers do not agree about it.
+pub(super) fn refused(path: &str) -> Option<&'static str> {
+    let lower = path.to_ascii_lowercase();
+    let decoded = lower.replace("%2e", ".").replace("%2f", "/").replace("%5c", "/");
+    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    let is_torn = |segment: &str| {
+        segment.split_once(';').is_some_and(|(_, rest)| rest.contains("%2f") || rest.contains("%5c"))
+    };
+    if decoded.split('/').any(is_dots) {
+        Some("write the path without `.` and `..`")
+    } else if lower.contains('\\') || lower.contains("%00") || lower.split('/').any(is_torn) {
+        Some(
+            "leave out `\\`, `%00`, and slashes that are encoded behind a `;`: the edge refuses requests with them",
+        )
+    } else {
+        None
+    }
+}
+
+/// Requests are compared in one spelling, which is the one to write: so the longer of two routes is it in either.
+fn spelled_otherwise(path: &str) -> Option<String> {
+    if path.contains("//") {
+        return Some("write one slash: several in a row are compared as one".into());
+    }
+    if path.contains(';') {
+        return Some(
+            "leave out `;` and what follows it: paths are compared without it; write `%3B` for one in a name"
+                .into(),
+        );
+    }
+    path.split('%').skip(1).find_map(|encoded| {
+        let digits = encoded.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            None => Some("write a percent sign as `%25`".to_owned()),
+            Some(b'\\') => Some("write `/`: an encoded `\\` is compared as one".to_owned()),
+            Some(byte) if byte.is_ascii_graphic() && !b"%;?#".contains(&byte) => {
+                Some(format!("write `{}` as it is, not encoded", char::from(byte)))
+            }
+            Some(_) => None,
+        }
+    })
 }
 
 /// What comes after the host in a URL: starts with `/`, printable ASCII.
-pub(crate) struct UrlPath {
-    /// Whether `?` and what follows may be there.
-    pub query: bool,
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum UrlPath {
+    /// With `?` and what follows, if it is there.
+    WithQuery,
+    /// Without.
+    Alone,
+    /// What the paths of requests are compared with.
+    Compared,
 }
 
 impl Shape for UrlPath {
@@ -138,10 +181,12 @@ impl Kind for UrlPath {
             format!("write \"/{}\"", quoted(&path))
         } else if !path.bytes().all(|b| b.is_ascii_graphic()) {
             "write spaces and letters outside ASCII percent-encoded, as they come in a request: \"/caf%C3%A9\"".into()
-        } else if path.contains('#') || (!self.query && path.contains('?')) {
+        } else if path.contains('#') || (*self != Self::WithQuery && path.contains('?')) {
             "leave out what starts with `?` or `#`: only the path is compared".into()
-        } else if has_dot_segment(&path) {
-            "write the path without `.` and `..`".into()
+        } else if let Some(help) = refused(path.split('?').next().unwrap_or_default()) {
+            help.into()
+        } else if let Some(help) = spelled_otherwise(&path).filter(|_| *self == Self::Compared) {
+            help
         } else {
             return Some(path);
         };
