@@ -20,7 +20,7 @@ use crate::clock::{Stall, Timer};
 use crate::codec::{
     BodyLength, Fault, Forwarding, Method, Progress, RequestSpans, Version, write_request, write_trace,
 };
-use crate::counters::Reason;
+use crate::counters::{Answering, Reason};
 use crate::exchange::Outgoing;
 use crate::forward::forward;
 use crate::routing::{self, Destination, Place};
@@ -210,7 +210,7 @@ impl<S: Io> Connection<S> {
         let routed =
             routing::route(&view, &self.client, origin.scheme, has_https, host, spans.path.of(&text));
         let rules = routed.place.rules(&view);
-        let most_bytes = rules.map_or(view.limits.body_bytes, |rules| rules.body_bytes);
+        let most_bytes = routed.place.body_bytes(&view);
         let to = match routed.to {
             _ if matches!(head.body, BodyLength::Length(n) if n > most_bytes) => Destination::BodyTooLong,
             Destination::Route(_) if head.max_forwards == Some(0) => {
@@ -248,7 +248,7 @@ impl<S: Io> Connection<S> {
     pub async fn answer(&mut self, mut request: Box<Request>) -> End {
         let worker = self.worker.clone();
         worker.counters.requests.add(1);
-        worker.counters.in_flight.add(1);
+        let in_flight = Answering::new(&worker.counters);
         let view = request.view.clone();
         let answered = match &request.to {
             Destination::Route(To::Pool(index)) => {
@@ -274,7 +274,7 @@ impl<S: Io> Connection<S> {
                 answer::reply(self, &request, fault.status(), &words, label, "").await
             }
         };
-        worker.counters.in_flight.sub(1);
+        drop(in_flight);
         let took = request.started.elapsed();
         worker.counters.told(answered.status);
         let until_known = answered.tunnel.map_or(took, |tunnel| tunnel.opened_after);

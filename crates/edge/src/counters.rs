@@ -258,6 +258,22 @@ impl Counters {
     }
 }
 
+/// Counts a request as being answered while it lives: also if what answers it panics.
+pub struct Answering<'w>(&'w Counters);
+
+impl<'w> Answering<'w> {
+    pub fn new(counters: &'w Counters) -> Self {
+        counters.in_flight.add(1);
+        Self(counters)
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.sub(1);
+    }
+}
+
 /// Counts a request as being answered by a server while it lives.
 pub struct InFlight<'s>(&'s ServerCounters);
 
@@ -312,5 +328,22 @@ impl ServerCounters {
             self.classes[class.min(3)].add(1);
         }
         self.response.took(took);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_panics_is_in_flight_no_more() {
+        let counters = Counters::default();
+        let answer = std::panic::AssertUnwindSafe(|| {
+            let _answering = Answering::new(&counters);
+            assert_eq!(counters.in_flight.get(), 1);
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(std::panic::catch_unwind(answer).is_err());
+        assert_eq!(counters.in_flight.get(), 0);
     }
 }

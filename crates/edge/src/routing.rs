@@ -83,6 +83,11 @@ impl Place {
         Some(self.site(view)?.rules(self.route?))
     }
 
+    /// A body of more bytes is refused.
+    pub fn body_bytes(self, view: &Snapshot) -> u64 {
+        self.rules(view).map_or(view.limits.body_bytes, |rules| rules.body_bytes)
+    }
+
     /// Where requests to it are counted.
     pub fn tally(self, view: &Snapshot) -> &Tally {
         match (self.site(view), self.route) {
@@ -111,7 +116,7 @@ impl Request {
 
     /// A body of more bytes is refused.
     pub fn body_bytes(&self) -> u64 {
-        self.rules().map_or(self.view.limits.body_bytes, |rules| rules.body_bytes)
+        self.place.body_bytes(&self.view)
     }
 
     /// Bytes a second that a body must bring; 0: any.

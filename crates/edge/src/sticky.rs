@@ -57,8 +57,10 @@ impl Sticky {
 pub fn without_own(head: &[u8], is_own: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     memchr::memmem::find(head, COOKIE.as_bytes())?;
     let is_pair_own = |pair: &&[u8]| {
-        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
-        pair.contains(&b'=') && is_own(name.trim_ascii())
+        let pair = pair.trim_ascii_start();
+        // A head may have thousands of cookies, and a node many pools.
+        pair.starts_with(COOKIE.as_bytes())
+            && memchr::memchr(b'=', pair).is_some_and(|end| is_own(pair[..end].trim_ascii()))
     };
     let mut out = Vec::with_capacity(head.len());
     for (at, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {

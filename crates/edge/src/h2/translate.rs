@@ -15,10 +15,6 @@ use http::{Method, Request, Response, StatusCode, Version, response};
 
 use crate::codec::{Asked, BodyLength, Fault, Known, RequestHead};
 
-/// Fields that concern one connection of HTTP/1.1: in HTTP/2 a request with one is malformed (RFC 9113 section 8.2.2).
-const CONNECTION_FIELDS: [HeaderName; 4] =
-    [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::TRAILER];
-
 /// Does it ask for a stream that carries a WebSocket (RFC 8441)?
 pub fn is_websocket(parts: &Parts) -> bool {
     parts.method == Method::CONNECT
@@ -79,7 +75,8 @@ fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), Fault> {
         if [header::HOST, header::COOKIE, header::SEC_WEBSOCKET_KEY].contains(name) {
             continue;
         }
-        if CONNECTION_FIELDS.contains(name) || matches!(name.as_str(), "keep-alive" | "proxy-connection") {
+        // A request with one is malformed, but for what it says of trailers (RFC 9113 section 8.2.2).
+        if *name != header::TE && is_of_connection(name.as_str().as_bytes()) {
             return Err(Fault::FieldName);
         }
         write_field(out, name.as_str(), value.as_bytes());

@@ -81,9 +81,6 @@ fn going_up(request: Request<()>, has_body: bool) {
     let Ok(back) = translate::read_request(&head, &text, false) else { return };
     assert_eq!((back.method(), back.uri().path()), (&parts.method, parts.uri.path()));
     assert_eq!(back.uri().query(), parts.uri.query());
-    let values = |fields: &HeaderMap, name: &HeaderName| -> Vec<Vec<u8>> {
-        fields.get_all(name).iter().map(|value| value.as_bytes().trim_ascii().to_vec()).collect()
-    };
     for name in parts.headers.keys().filter(|name| !matches!(name.as_str(), "host" | "cookie" | "te")) {
         if back.headers().contains_key(name) {
             assert_eq!(values(back.headers(), name), values(&parts.headers, name), "{name}");
@@ -98,9 +95,26 @@ fn coming_down(response: Response<()>, is_empty: bool) {
         return;
     }
     let (text, mut head) = (translate::write_response(&parts, is_empty), ResponseHead::default());
-    let Ok(Progress::Done { len }) = head.parse(&text, &LIMITS[0], Asked::Other) else { return };
-    assert_eq!(len, text.len(), "bytes follow the head");
-    assert_ne!(head.body, BodyLength::Chunked);
-    let Ok(back) = translate::read_response(&text, Asked::Other) else { return };
-    assert_eq!((back.response.status(), back.len), (parts.status, len));
+    for asked in [Asked::Other, Asked::Head] {
+        let Ok(Progress::Done { len }) = head.parse(&text, &LIMITS[0], asked) else { continue };
+        assert_eq!(len, text.len(), "bytes follow the head");
+        assert_ne!(head.body, BodyLength::Chunked);
+        let Ok(back) = translate::read_response(&text, asked) else { continue };
+        assert_eq!((back.response.status(), back.len), (parts.status, len));
+        // One that announces others ends with its head, and is not asked for a body.
+        if !head.is_interim() {
+            assert_eq!(back.body, head.body, "{asked:?}");
+        }
+        let (told, said) = (back.response.headers(), &parts.headers);
+        for name in said.keys().filter(|name| !matches!(name.as_str(), "te" | "trailer")) {
+            assert_eq!(values(told, name), values(said, name), "{name}");
+        }
+        let is_added = |name: &&HeaderName| !said.contains_key(*name);
+        assert!(told.keys().filter(is_added).all(|name| is_empty && name == "content-length"), "{told:?}");
+        assert!(!told.contains_key("te") && !told.contains_key("trailer"), "{told:?}");
+    }
+}
+
+fn values(fields: &HeaderMap, name: &HeaderName) -> Vec<Vec<u8>> {
+    fields.get_all(name).iter().map(|value| value.as_bytes().trim_ascii().to_vec()).collect()
 }
