@@ -143,16 +143,31 @@ pub struct Writer {
     lost: Arc<Count>,
 }
 
+impl LogSink {
+    /// Whether it can be opened now, if it would be; an empty file may be left of that.
+    ///
+    /// # Errors
+    /// [`StartError::Log`].
+    pub fn check(&self) -> Result<(), StartError> {
+        match self {
+            Self::File(to) => opened(to.clone()).map(|_| ()),
+            Self::Later(_) | Self::Off => Ok(()),
+        }
+    }
+}
+
+fn opened(to: LogFile) -> Result<Appender, StartError> {
+    let path = to.path.clone();
+    Appender::open(to).map_err(|source| StartError::Log { path, source })
+}
+
 impl Writer {
     pub fn start(sink: LogSink) -> Result<Self, StartError> {
         let lost = Arc::<Count>::default();
         let file = match sink {
             LogSink::Off => return Ok(Self { sender: None, thread: None, lost }),
             LogSink::Later(to) => Appender::closed(to),
-            LogSink::File(to) => {
-                let path = to.path.clone();
-                Appender::open(to).map_err(|source| StartError::Log { path, source })?
-            }
+            LogSink::File(to) => opened(to)?,
         };
         let (sender, receiver) = sync_channel(WAITING_BATCHES);
         let counted = lost.clone();

@@ -240,7 +240,8 @@ impl Edge {
     }
 
     /// Stops accepting, closes idle connections, lets running requests finish for at most `within`, then ends. What
-    /// still runs after `within` is cut: logged and counted as such, and reset. Asked twice, both wait for the end.
+    /// still runs after `within` is cut: logged and counted as such, and reset. Asked twice, both wait for the end, which is
+    /// never later than either of them says.
     pub async fn drain(&self, within: Duration) {
         self.drain_gently(within, Duration::ZERO).await;
     }
@@ -252,11 +253,8 @@ impl Edge {
         let idle_until = until.min(Instant::now() + idle);
         self.control().doors.let_go();
         self.phase.send_if_modified(|phase| {
-            let is_first = *phase == Phase::Serving;
-            if is_first {
-                *phase = Phase::Draining { until, idle_until };
-            }
-            is_first
+            let next = phase.ending_by(until, idle_until);
+            std::mem::replace(phase, next) != next
         });
         // Ends with an error when the last worker has dropped its end: that is what is waited for.
         let mut ended = self.ended.clone();

@@ -36,6 +36,14 @@ pub fn bind(
     Ok((bound, listeners))
 }
 
+/// A listener that holds `address` for an edge that is prepared with it later; the kernel keeps who comes until then.
+///
+/// # Errors
+/// [`StartError::Bind`].
+pub fn hold(address: SocketAddr, which: &'static str) -> Result<Vec<TcpListener>, StartError> {
+    bind(address, which, 1, Vec::new()).map(|(_, sockets)| sockets)
+}
+
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of the edge before, still in TIME_WAIT, must not keep this one from starting.

@@ -93,6 +93,18 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// The next phase of an edge that is asked to end by then: a moment that was named already is never put off.
+    pub fn ending_by(self, until: Instant, idle_until: Instant) -> Self {
+        match self {
+            Self::Serving => Self::Draining { until, idle_until },
+            Self::Draining { until: named, idle_until: idle_named } => {
+                Self::Draining { until: until.min(named), idle_until: idle_until.min(idle_named) }
+            }
+        }
+    }
+}
+
 pub struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
@@ -202,38 +214,53 @@ impl Worker {
     pub async fn run(self: Rc<Self>, mut listeners: Incoming, mut phase: watch::Receiver<Phase>) {
         let ticker = tokio::task::spawn_local(self.clone().tick());
         let (mut accepting, seen) = (JoinSet::new(), phase.clone());
-        let (until, idle_until) = loop {
+        loop {
             tokio::select! {
                 Some(listener) = listeners.recv() => {
                     accepting.spawn_local(self.clone().accept(listener, seen.clone()));
                 }
                 // One that the edge has given up.
                 Some(_) = accepting.join_next() => {}
-                ending = phase.wait_for(|p| *p != Phase::Serving) => break match ending.as_deref() {
-                    Ok(Phase::Draining { until, idle_until }) => (*until, *idle_until),
-                    // An edge that is dropped without having been drained ends at once.
-                    _ => (Instant::now(), Instant::now()),
-                },
+                _ = phase.wait_for(|p| *p != Phase::Serving) => break,
             }
-        };
+        }
         self.draining.set(true);
-        // Each connection looks for itself when it has answered.
-        self.lets_idle_go.set(idle_until <= Instant::now());
-        self.clock.wake_all();
         let ended = async {
             // The listeners' tasks take what the kernel had already accepted, then close.
             while accepting.join_next().await.is_some() {}
-            if tokio::time::timeout_at(idle_until.into(), self.all_gone()).await.is_err() {
-                self.lets_idle_go.set(true);
-                self.clock.wake_all();
-                self.all_gone().await;
-            }
+            self.all_gone().await;
         };
-        if tokio::time::timeout_at(until.into(), ended).await.is_err() {
-            self.cut().await;
-        }
+        self.drain(phase, ended).await;
         ticker.abort();
         self.log.flush(&self.counters);
+    }
+
+    /// Waits for the end of what runs, and ends it when its time is up. That may come sooner than was said first.
+    async fn drain(&self, mut phase: watch::Receiver<Phase>, ended: impl Future<Output = ()>) {
+        let mut ended = std::pin::pin!(ended);
+        self.clock.wake_all();
+        loop {
+            let (until, idle_until) = match *phase.borrow_and_update() {
+                Phase::Draining { until, idle_until } => (until, idle_until),
+                // An edge that is dropped without having been drained ends at once.
+                Phase::Serving => (Instant::now(), Instant::now()),
+            };
+            let now = Instant::now();
+            if idle_until <= now && !self.lets_idle_go.replace(true) {
+                // Each connection looks for itself when it has answered.
+                self.clock.wake_all();
+            }
+            if until <= now {
+                return self.cut().await;
+            }
+            let next = if self.lets_idle_go.get() { until } else { until.min(idle_until) };
+            tokio::select! {
+                () = &mut ended => return,
+                // Without a sender nothing comes sooner any more.
+                Ok(()) = phase.changed() => {}
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
     }
 
     /// Ends what still runs: its time is up, whatever it waits for.

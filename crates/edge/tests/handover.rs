@@ -102,3 +102,35 @@ fn who_says_nothing_is_let_go_in_time() {
     assert!(began.elapsed() >= Duration::from_millis(300) && began.elapsed() < LONG);
     assert!(silent.is_closed());
 }
+
+#[test]
+fn a_drain_that_has_begun_can_be_hurried() {
+    let server = Server::start(|mut peer| {
+        while let Some((head, _)) = peer.request() {
+            if head.contains("/never") {
+                let _ = std::io::Read::read(&mut peer.stream, &mut [0]);
+            }
+            peer.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let edge = start_with(config(&[server.address]), 2);
+    let (mut silent, mut running) = (Client::new(&edge), Client::new(&edge));
+    assert_eq!(silent.get("/").status, 200);
+    running.say("GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the endless one runs", || server.asked("GET /never") == 1);
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drain_gently(&edge, LONG * 10, LONG * 10));
+        let address = edge.addresses().http.unwrap();
+        until("it drains", || TcpStream::connect(address).is_err());
+        until("only the two are there", || edge.stats().connections.open == 2);
+        // Later moments change nothing.
+        scope.spawn(|| drain_gently(&edge, LONG * 20, LONG * 20));
+        scope.spawn(|| drain_gently(&edge, LONG * 10, Duration::ZERO));
+        assert!(silent.is_closed());
+        until("only one runs", || edge.stats().connections.open == 1);
+        drain(&edge, Duration::from_millis(100));
+    });
+    assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+    assert_eq!((edge.stats().connections.open, edge.stats().refused["drain_time"]), (0, 1));
+}

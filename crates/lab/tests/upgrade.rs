@@ -152,6 +152,38 @@ fn what_is_not_fit_changes_nothing() {
 }
 
 #[test]
+fn a_daemon_can_be_started_while_an_old_one_drains() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, sql) = (Server::named("one"), free_port());
+    let file = File {
+        http: free_port(),
+        https: free_port(),
+        workers: 2,
+        servers: vec![server.address.to_string()],
+        end: "[database]\nservers = [\"127.0.0.1:1\"]\n[sql]",
+    };
+    Tls::write(folder.path());
+    let text = format!("{}listen = \":{sql}\"\n", file.text());
+    let mut node = Node::start(folder.path(), &text);
+    assert!(until(TIME, || get(file.http)).is_some(), "{}", node.log());
+    let (first, _socket) = (node.pid(), WebSocket::open(file.http));
+    let (code, said) = node.upgrade();
+    assert_eq!(code, 0, "{said}\n{}", node.log());
+
+    // The new one dies, as by a crash, and the init system starts another at once.
+    let heir = node.pid();
+    assert!(lives(first), "a WebSocket is open through it");
+    signal(heir, "KILL");
+    assert!(until(TIME, || (!lives(heir)).then_some(())).is_some());
+    let next = Node::start(folder.path(), &text);
+    assert!(until(TIME, || get(file.http)).is_some(), "{}", next.log());
+    // What runs on it gets no more time than at a stop.
+    let ended = node.first_ended_within(Duration::from_secs(15));
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", node.log());
+    assert!(next.end() < Duration::from_secs(10));
+}
+
+#[test]
 fn the_program_is_found_by_its_name_and_the_init_system_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

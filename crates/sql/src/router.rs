@@ -132,7 +132,7 @@ impl Router {
         stats
     }
 
-    /// The sockets that it listens on, for a process that goes on with them; none once it drains.
+    /// The sockets that it listens on, for a process that goes on with them; none once it accepts no more.
     ///
     /// # Errors
     /// The process is out of descriptors.
@@ -140,14 +140,19 @@ impl Router {
         self.sockets().iter().map(TcpListener::try_clone).collect()
     }
 
-    /// Accepts no more clients, for another process does; the sessions of now go on until [`Router::drain`].
+    /// Accepts no more clients and listens no more, for another process has the sockets; the sessions of now go on until
+    /// [`Router::drain`].
     pub fn stop_accepting(&self) {
+        self.sockets().clear();
+        self.enter(Stage::Closed);
+    }
+
+    /// Never back.
+    fn enter(&self, next: Stage) {
         self.stage.send_if_modified(|stage| {
-            let is_running = *stage == Stage::Running;
-            if is_running {
-                *stage = Stage::Closed;
-            }
-            is_running
+            let is_next = *stage < next;
+            *stage = next.max(*stage);
+            is_next
         });
     }
 
@@ -155,10 +160,11 @@ impl Router {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts no more clients, lets each session finish its transaction, at most `within`, then ends all.
+    /// Accepts no more clients, lets each session finish its transaction, at most `within`, then ends all. Given up, it may
+    /// be asked for once more, with another time.
     pub async fn drain(&self, within: Duration) {
         self.sockets().clear();
-        self.stage.send_replace(Stage::Draining);
+        self.enter(Stage::Draining);
         let deadline = tokio::time::Instant::now() + within;
         while self.threads.iter().skip(1).any(|thread| !thread.is_finished()) {
             if tokio::time::timeout_at(deadline, tokio::time::sleep(Duration::from_millis(5))).await.is_err()
@@ -166,7 +172,7 @@ impl Router {
                 break;
             }
         }
-        self.stage.send_replace(Stage::Ended);
+        self.enter(Stage::Ended);
         while !self.threads.iter().all(JoinHandle::is_finished) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -194,6 +200,6 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
-        self.stage.send_replace(Stage::Ended);
+        self.enter(Stage::Ended);
     }
 }

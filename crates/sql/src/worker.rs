@@ -182,7 +182,7 @@ impl Worker {
     /// The thread's whole life.
     pub async fn run(
         self: Rc<Self>,
-        listeners: Vec<TcpListener>,
+        mut listeners: Vec<TcpListener>,
         mut cancels: mpsc::UnboundedReceiver<CancelKey>,
     ) {
         let mut tasks = JoinSet::new();
@@ -191,6 +191,10 @@ impl Worker {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             let now = *stage.borrow_and_update();
+            if now >= Stage::Closed {
+                // The port is another process's, or nobody's: it must be free for who starts meanwhile.
+                listeners.clear();
+            }
             if now >= Stage::Draining {
                 self.signal_all(Signal::Drain);
                 if tasks.is_empty() || *stage.borrow() == Stage::Ended {

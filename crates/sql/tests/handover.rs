@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tiebeam_sql::{Router, ServerLogin, Settings, View};
 use tiebeam_topology::Reads;
@@ -48,15 +48,40 @@ async fn another_router_goes_on_with_the_sockets() {
         let at = old.address();
         let mut open = connect(at);
         assert!(is_answered(&mut open));
+        let passed = old.listening().unwrap();
         old.stop_accepting();
         let mut waiting: Vec<_> = (0..8).map(|_| connect(at)).collect();
-        let new = Router::start_on(old.listening().unwrap(), settings(at, after), seen).unwrap();
+        let new = Router::start_on(passed, settings(at, after), seen).unwrap();
         assert!(waiting.iter_mut().all(is_answered), "{before} {after}");
         assert!(is_answered(&mut open), "a session of the old one goes on");
-        old.drain(Duration::from_millis(100)).await;
         assert!(old.listening().unwrap().is_empty());
+        old.drain(Duration::from_millis(100)).await;
         assert!((0..8).all(|_| is_answered(&mut connect(at))), "{before} {after}");
         new.drain(Duration::from_millis(100)).await;
         assert!(TcpStream::connect(at).is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_accepts_no_more_leaves_its_port_free() {
+    let (_view, seen) = watch::channel(Arc::new(View::default()));
+    let old = Router::start(settings("127.0.0.1:0".parse().unwrap(), 2), seen.clone()).unwrap();
+    let at = old.address();
+    let mut open = connect(at);
+    assert!(is_answered(&mut open));
+    drop(old.listening().unwrap());
+    old.stop_accepting();
+    let end = Instant::now() + LONG;
+    let next = loop {
+        match Router::start(settings(at, 2), seen.clone()) {
+            Ok(next) => break next,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(is_answered(&mut connect(at)));
+    assert!(is_answered(&mut open), "a session of the old one goes on");
+    for router in [old, next] {
+        router.drain(Duration::from_millis(100)).await;
     }
 }
