@@ -15,7 +15,7 @@ use std::time::Duration;
 use tiebeam_topology::{AccessLog, LogSample, Share};
 
 use crate::codec::Version;
-use crate::config::LogSink;
+use crate::config::{LogFile, LogSink};
 use crate::counters::{Count, Counters};
 use crate::error::StartError;
 use crate::log_file::{self, Appender};

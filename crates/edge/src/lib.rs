@@ -65,6 +65,7 @@ pub use config::{
 pub use counters::reasons;
 pub use edge::Edge;
 pub use error::StartError;
+pub use listen::hold;
 pub use pages::{PAGE_MAX_BYTES, Page, PageError};
 pub use reach::{Reach, ServerTls};
 pub use stats::*;

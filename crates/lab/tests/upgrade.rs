@@ -28,7 +28,7 @@ struct File {
     https: u16,
     workers: usize,
     servers: Vec<String>,
-    end: &'static str,
+    end: String,
 }
 
 impl File {
@@ -45,6 +45,11 @@ impl File {
     }
 }
 
+/// A router for a database that is nowhere.
+fn router(port: u16, more: &str) -> String {
+    format!("[database]\nservers = [\"127.0.0.1:1\"]\n{more}\n[sql]\nlisten = \":{port}\"")
+}
+
 struct Lab {
     folder: tempfile::TempDir,
     file: File,
@@ -59,7 +64,7 @@ impl Lab {
         let server = Server::named("one");
         let servers = vec![server.address.to_string()];
         let tls = Tls::write(folder.path());
-        let file = File { http: free_port(), https: free_port(), workers: 2, servers, end: "" };
+        let file = File { http: free_port(), https: free_port(), workers: 2, servers, end: String::new() };
         let node = Node::start(folder.path(), &file.text());
         let http = file.http;
         assert!(until(TIME, || get(http)).is_some(), "{}", node.log());
@@ -114,7 +119,7 @@ fn what_is_not_fit_changes_nothing() {
     let (first, load) = (lab.node.pid(), Load::start(lab.file.http));
 
     // A broken file.
-    lab.file.end = "[edge.limits]\nidle_tim = \"1s\"";
+    lab.file.end = "[edge.limits]\nidle_tim = \"1s\"".into();
     lab.write();
     let (code, said) = lab.node.upgrade();
     assert_eq!((code, &said["fate"]), (2, &"refused".into()));
@@ -122,19 +127,27 @@ fn what_is_not_fit_changes_nothing() {
 
     // A port that is taken; those of the node itself are not.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    lab.file.end = "";
+    lab.file.end = String::new();
     let http = std::mem::replace(&mut lab.file.http, taken.local_addr().unwrap().port());
     lab.write();
     let (code, said) = lab.node.upgrade();
     assert_eq!(code, 2);
     assert!(said["why"].as_str().unwrap().contains("[edge] http: cannot listen on"), "{said}");
 
+    // What the router would read only when it starts.
+    lab.file.end = router(free_port(), "password_file = \"nothing\"");
+    lab.file.http = http;
+    lab.write();
+    let (code, said) = lab.node.upgrade();
+    assert_eq!(code, 2);
+    assert!(said["why"].as_str().unwrap().contains("nothing cannot be read"), "{said}");
+    lab.file.end = String::new();
+
     assert_eq!(lab.node.pid(), first);
     assert!(get(http).is_some());
     assert_eq!(load.end(), 0, "{}", lab.node.log());
 
     // By signal, with the file mended.
-    lab.file.http = http;
     lab.write();
     lab.node.signal("USR2");
     let ended = lab.node.first_ended_within(TIME);
@@ -155,27 +168,30 @@ fn what_is_not_fit_changes_nothing() {
 fn a_daemon_can_be_started_while_an_old_one_drains() {
     let folder = tempfile::tempdir().unwrap();
     let (server, sql) = (Server::named("one"), free_port());
-    let file = File {
+    let mut file = File {
         http: free_port(),
         https: free_port(),
         workers: 2,
         servers: vec![server.address.to_string()],
-        end: "[database]\nservers = [\"127.0.0.1:1\"]\n[sql]",
+        end: router(sql, ""),
     };
     Tls::write(folder.path());
-    let text = format!("{}listen = \":{sql}\"\n", file.text());
-    let mut node = Node::start(folder.path(), &text);
+    let mut node = Node::start(folder.path(), &file.text());
     assert!(until(TIME, || get(file.http)).is_some(), "{}", node.log());
     let (first, _socket) = (node.pid(), WebSocket::open(file.http));
+    // The new process takes another port while it checks whether it could.
+    file.http = free_port();
+    file.write(folder.path());
     let (code, said) = node.upgrade();
     assert_eq!(code, 0, "{said}\n{}", node.log());
+    assert!(get(file.http).is_some(), "{}", node.log());
 
     // The new one dies, as by a crash, and the init system starts another at once.
     let heir = node.pid();
     assert!(lives(first), "a WebSocket is open through it");
     signal(heir, "KILL");
     assert!(until(TIME, || (!lives(heir)).then_some(())).is_some());
-    let next = Node::start(folder.path(), &text);
+    let next = Node::start(folder.path(), &file.text());
     assert!(until(TIME, || get(file.http)).is_some(), "{}", next.log());
     // What runs on it gets no more time than at a stop.
     let ended = node.first_ended_within(Duration::from_secs(15));
@@ -196,7 +212,7 @@ fn the_program_is_found_by_its_name_and_the_init_system_is_told() {
         String::from_utf8_lossy(&text[..length]).into_owned()
     };
     let (http, https, servers) = (free_port(), free_port(), vec!["127.0.0.1:1".into()]);
-    let file = File { http, https, workers: 1, servers, end: "" };
+    let file = File { http, https, workers: 1, servers, end: String::new() };
     Tls::write(folder.path());
     let notify = [("NOTIFY_SOCKET", at("notify").display().to_string())];
     let notify = notify.each_ref().map(|(name, at)| (*name, at.as_str()));
@@ -217,6 +233,26 @@ fn the_program_is_found_by_its_name_and_the_init_system_is_told() {
     let (code, said) = node.upgrade();
     assert_eq!(code, 2, "{said}");
     assert!(said["why"].as_str().unwrap().contains("cannot be started"), "{said}");
+
+    // While one that says nothing is waited for, no file is taken: the next one may have read it already.
+    let asleep = at("asleep");
+    std::fs::write(&asleep, "#!/bin/sh\necho $$ > \"$0.pid\"\nexec sleep 600\n").unwrap();
+    std::fs::set_permissions(&asleep, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    replace(&asleep);
+    node.signal("USR2");
+    let pid = || std::fs::read_to_string(at("tiebeam.pid")).ok()?.trim().parse().ok();
+    let asleep: u32 = until(TIME, pid).unwrap_or_else(|| panic!("{}", node.log()));
+    let apply = || {
+        let toml = at("tiebeam.toml").display().to_string();
+        let data = at("data").display().to_string();
+        let output = tiebeam_lab::run(&["apply", &toml, "--data", &data]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = apply();
+    assert!(code == Some(1) && said.contains("a new process is taking over"), "{code:?} {said}");
+    signal(asleep, "KILL");
+    assert!(until(TIME, || (apply().0 == Some(0)).then_some(())).is_some(), "{}", node.log());
+    assert_eq!(node.pid(), first);
 
     replace(&tiebeam());
     let (code, said) = node.upgrade();
@@ -272,6 +308,11 @@ fn an_old_process_that_dies_half_way_is_not_waited_for() {
     let asked = Instant::now();
     assert!(until(TIME, || get(http)).is_some(), "{}", node.log());
     assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    // An init system that saw only the old one starts a daemon, which may come up once the other one has ended.
+    let [toml, data] = ["tiebeam.toml", "data"].map(|name| folder.path().join(name).display().to_string());
+    let second = tiebeam_lab::run(&["node", "--config", &toml, "--data", &data]);
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(second.status.code() == Some(1) && said.contains("is open in another process"), "{said}");
     signal(heir, "TERM");
     assert!(until(TIME, || (!lives(heir)).then_some(())).is_some(), "{}", node.log());
 }
@@ -285,4 +326,5 @@ fn a_node_that_is_told_to_end_half_way_ends_whole() {
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", node.log());
     assert!(!lives(heir), "{}", node.log());
     assert!(get(http).is_none());
+    assert_eq!(node.log().matches("lb is up").count(), 1, "the new one never was: {}", node.log());
 }

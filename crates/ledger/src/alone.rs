@@ -16,7 +16,7 @@ use crate::state::Proposal;
 use crate::wire::message::Refusal;
 
 /// A node that reaches no other, so that no peer's certificate matters. All of `voters` vote.
-fn settings(data: &std::path::Path, voters: &[&str]) -> Settings {
+fn settings(data: &Path, voters: &[&str]) -> Settings {
     let (server, client) = crate::wire::testing::tls("b.test", "b.test");
     let (node, listen) = ("b".parse().unwrap(), ([127, 0, 0, 1], 0).into());
     let peer = Node { address: ([127, 0, 0, 1], 1).into(), identity: "b.test".into(), voter: true };

@@ -1,6 +1,7 @@
 //! The embedded ledger of this node: opens the parts, ties them together, closes them. The daemon calls it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::answer::Desk;
 use crate::core::{Core, Seen};
-use crate::disk::{Disk, Owner};
+use crate::disk::{self, Disk, Owner};
 use crate::log::Log;
 use crate::machine::{Applied, Machine};
 use crate::raft::{Id, Raft};
@@ -52,6 +53,11 @@ pub struct Embedded {
 }
 
 impl Embedded {
+    /// Whether another process has the ledger in `directory` open.
+    pub fn is_held(directory: &Path) -> bool {
+        disk::is_held(directory)
+    }
+
     /// Listens, if there are other nodes, opens the data directory, and takes part. Returns before there is a leader.
     pub async fn open(settings: Settings) -> Result<Arc<Embedded>, OpenError> {
         let address = settings.listen;

@@ -142,7 +142,11 @@ impl Settings {
         self.peers.iter().filter(|(_, p)| p.voter).map(|(n, _)| n)
     }
 
-    pub(crate) fn check(&self) -> Result<(), OpenError> {
+    /// Whether [`crate::Embedded::open`] would take them; nothing is opened.
+    ///
+    /// # Errors
+    /// [`OpenError::Settings`].
+    pub fn check(&self) -> Result<(), OpenError> {
         let wrong = |text: String| Err(OpenError::Settings(text));
         if !self.peers.contains_key(&self.node) {
             return wrong(format!("node {} is not among the peers", self.node));

@@ -18,6 +18,8 @@ use crate::instance::{Paths, leftover};
 use crate::observe::Memory;
 use crate::settings::Settings;
 
+/// Variables of the environment that mean the daemon alone, and neither its guard nor PostgreSQL, which may know them, too.
+const OF_THE_DAEMON: [&str; 2] = ["NOTIFY_SOCKET", "TIEBEAM_HANDOVER"];
 /// A new guard is there this soon, or it failed.
 const GUARD_START: Duration = Duration::from_secs(5);
 
@@ -129,6 +131,9 @@ impl GuardLink {
         let mut command = tokio::process::Command::new(program);
         command.args(leading).args(&self.arguments).current_dir("/").stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(file);
+        for name in OF_THE_DAEMON {
+            command.env_remove(name);
+        }
         let mut child = command.spawn().map_err(|e| failed(format!("{}: {e}", program.display())))?;
         let start = Moment::now();
         loop {

@@ -185,3 +185,13 @@ fn files_move_no_further_than_to_a_free_place() {
     let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     assert_eq!(names(folder.path()), [text("l.1", "l"), text("l.2", "l.2"), text("l.3", "l.3")]);
 }
+
+#[test]
+fn whether_it_can_be_opened_is_known_before() {
+    use crate::config::LogSink;
+    let folder = tempfile::tempdir().unwrap();
+    let (here, gone) = (folder.path().join("l"), folder.path().join("none/l"));
+    assert!(LogSink::File(LogFile::at(here)).check().is_ok());
+    assert!(LogSink::File(LogFile::at(gone.clone())).check().is_err());
+    assert!(LogSink::Later(LogFile::at(gone)).check().is_ok(), "it is off");
+}

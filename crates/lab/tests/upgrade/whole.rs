@@ -40,7 +40,9 @@ impl Whole {
              [database]\nport = {postgres}\n[sql]\nlisten = \":{sql}\"\n[console]\nlisten = \":{console}\"\n",
             tiebeam().display().to_string()
         );
-        let node = Node::start(folder.path(), &file);
+        // Nobody listens there; it is the daemon's alone.
+        let notify = folder.path().join("notify").display().to_string();
+        let node = Node::start_as(&tiebeam(), folder.path(), &file, &[("NOTIFY_SOCKET", &notify)]);
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         Self { http: at(http), console: at(console), node, folder }
     }
@@ -66,6 +68,51 @@ impl Whole {
     }
 }
 
+/// The environment of a process, one variable a line.
+fn environment(pid: &str) -> String {
+    fs::read(format!("/proc/{pid}/environ"))
+        .map(|bytes| String::from_utf8_lossy(&bytes).replace('\0', "\n"))
+        .unwrap_or_default()
+}
+
+/// Where the app of a daemon listens: the edges of other nodes find it in the ledger.
+fn app_of(daemon: u32) -> Option<SocketAddr> {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    processes.into_iter().find_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?;
+        let environment = environment(&pid);
+        let port = environment.lines().find_map(|line| line.strip_prefix("PORT="))?.parse::<u16>().ok()?;
+        (parent == daemon.to_string()).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    })
+}
+
+/// A request that takes as long as it is not finished, and then writes.
+struct Slow(TcpStream);
+
+impl Slow {
+    fn begin(app: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(app).unwrap();
+        stream.set_read_timeout(Some(TIME)).unwrap();
+        let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 18";
+        write!(stream, "POST /entries HTTP/1.1\r\nHost: a\r\n{form}\r\n\r\nname=me&").unwrap();
+        Self(stream)
+    }
+
+    fn finish(mut self) -> String {
+        let (mut text, mut buffer) = (String::new(), [0; 1024]);
+        let _ = self.0.write_all(b"message=hi");
+        while !text.contains("\r\n\r\n") {
+            match self.0.read(&mut buffer) {
+                Ok(n @ 1..) => text.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                _ => break,
+            }
+        }
+        text
+    }
+}
+
 /// The body of an answer with 200.
 fn ask(at: SocketAddr, line: &str) -> Option<String> {
     let mut stream = TcpStream::connect(at).ok()?;
@@ -86,6 +133,9 @@ fn writes_go_on_and_postgresql_is_the_same() {
     let mut whole = Whole::start();
     assert!(until(TIME, || whole.write(1)).is_some(), "nothing was written\n{}", whole.node.log());
     let before = until(TIME, || whole.primary()).unwrap();
+    let environment = environment(&before.0);
+    assert!(!environment.is_empty() && !environment.contains("NOTIFY_SOCKET"), "{environment}");
+    let slow = Slow::begin(app_of(whole.node.pid()).unwrap());
     let (is_over, written, failed) = (AtomicBool::new(false), AtomicU64::new(1), AtomicU64::new(0));
     let (http, folder) = (whole.http, whole.folder.path().to_owned());
     let (code, said) = std::thread::scope(|scope| {
@@ -110,6 +160,11 @@ fn writes_go_on_and_postgresql_is_the_same() {
     });
     assert_eq!((code, &said["fate"], &said["notes"]), (0, &"done".into(), &Value::Array(vec![])), "{said}");
     assert_eq!(failed.load(Ordering::SeqCst), 0, "{}", log_of(&folder));
+    // Longer than an app would have at a stop.
+    let ended = whole.node.first_ended_within(Duration::from_secs(5));
+    assert!(ended.is_none(), "{ended:?}: a request runs on its app\n{}", whole.node.log());
+    let said = slow.finish();
+    assert!(said.starts_with("HTTP/1.1 303 "), "{said:?}\n{}", whole.node.log());
     let ended = whole.node.first_ended_within(TIME);
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", whole.node.log());
 

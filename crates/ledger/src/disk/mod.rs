@@ -34,6 +34,7 @@ pub(crate) use change::Change;
 pub(crate) use fault::Fault;
 use file::{FILE, Loaded};
 use seal::Seal;
+pub(crate) use seal::is_held;
 use waits::Waits;
 use writer::Job;
 

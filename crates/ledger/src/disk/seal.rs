@@ -14,12 +14,21 @@ use std::path::{Path, PathBuf};
 use super::Owner;
 use crate::OpenError;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
+const SEAL: &str = "ledger.seal";
 /// The format of everything in the data directory that this program writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 const LINE_MAX_BYTES: u64 = 512;
 /// A file by which a person says that the cluster's authority was replaced on purpose.
 const ACCEPT: &str = "accept-authority";
+
+/// Whether another process has this directory open. Nothing is made or written.
+pub(crate) fn is_held(directory: &Path) -> bool {
+    // What cannot be opened is told of when it is opened in earnest.
+    let Ok(file) = File::open(directory.join(SEAL)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
 
 #[derive(Debug)]
 pub(super) struct Seal {
@@ -32,7 +41,7 @@ pub(super) struct Seal {
 impl Seal {
     /// Opens or creates the seal, locks it, and refuses what is not this node's.
     pub fn open(directory: &Path, owner: &Owner) -> Result<Self, OpenError> {
-        let path = directory.join("ledger.seal");
+        let path = directory.join(SEAL);
         let io = |what| move |source| (what, source);
         let named = |(what, source)| OpenError::Io { what, path: path.clone(), source };
         let mut file = OpenOptions::new()

@@ -94,8 +94,10 @@ async fn what_was_written_is_there_after_opening_again() {
         assert_eq!(found, mode, "{file:?}");
     }
     assert!(matches!(open(directory.path()), Err(OpenError::Locked { .. })));
+    assert!(is_held(directory.path()));
     disk.close();
     drop(disk);
+    assert!(!is_held(directory.path()) && !is_held(&directory.path().join("nothing")));
     open(directory.path()).unwrap().close();
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tiebeam_ledger::{Embedded, OpenError};
 use tiebeam_topology::{Cluster, NodeName};
 use tracing_subscriber::EnvFilter;
 
@@ -70,7 +71,7 @@ async fn begin(arguments: Arguments, program: Program) -> anyhow::Result<ExitCod
 async fn serve(
     arguments: Arguments,
     program: Program,
-    sockets: Sockets,
+    mut sockets: Sockets,
     before: Option<Arc<Predecessor>>,
 ) -> anyhow::Result<ExitCode> {
     let raised = raise_descriptors();
@@ -83,8 +84,14 @@ async fn serve(
     let config = std::path::absolute(&arguments.config)?;
     let data = std::path::absolute(&arguments.data)?;
     let name = which(&cluster, arguments.name, &arguments.config)?;
+    if before.is_none() {
+        nobody_runs(&data)?;
+    }
     let held = Held { sockets: Some(&sockets), ledger: before.as_ref().and_then(|before| before.ledger) };
     super::ports::free(&cluster, &name, &data, &held)?;
+    if before.is_some() {
+        super::ports::hold(&cluster, &name, &mut sockets)?;
+    }
     let options = crate::node::Options {
         name,
         cluster,
@@ -96,6 +103,18 @@ async fn serve(
         program,
     };
     crate::node::run(options, sockets, before).await
+}
+
+/// Whether the node's folder is this process's to open.
+///
+/// # Errors
+/// Another process has it: where that ends or is ended, another start comes up. Its ports would seem to be somebody else's.
+fn nobody_runs(data: &Path) -> anyhow::Result<()> {
+    let path = data.join("ledger");
+    if Embedded::is_held(&path) {
+        return Err(OpenError::Locked { path }.into());
+    }
+    Ok(())
 }
 
 /// Log lines on stderr, for people or a journal. TIEBEAM_LOG sets what is said, such as `debug` or `info,openraft=info`.

@@ -43,6 +43,21 @@ pub fn free(cluster: &Cluster, node: &NodeName, data: &Path, held: &Held<'_>) ->
     if wrong.is_empty() { Ok(()) } else { Err(WrongUse(wrong.join("\n"))) }
 }
 
+/// Takes the ports of the edge that no process before this one holds for it: nobody else can have them then, however long
+/// that one takes to let go.
+///
+/// # Errors
+/// A [`WrongUse`]: somebody was faster.
+pub fn hold(cluster: &Cluster, node: &NodeName, sockets: &mut Sockets) -> Result<(), WrongUse> {
+    for (whose, what, at) in listeners(cluster, node) {
+        if whose == Some(Room::Edge) && !sockets.has(Room::Edge, at) {
+            let taken = tiebeam_edge::hold(at, what).map_err(|error| WrongUse(error.to_string()))?;
+            taken.into_iter().for_each(|socket| sockets.add(Room::Edge, socket));
+        }
+    }
+    Ok(())
+}
+
 /// What a process before this one holds for it.
 #[derive(Default)]
 pub struct Held<'a> {
@@ -171,6 +186,23 @@ mod tests {
         let a: NodeName = "a".parse().unwrap();
         let said = free(&cluster, &a, Path::new("/nonexistent"), &held).unwrap_err().to_string();
         assert!(said.starts_with(&format!("[database] port: cannot listen on {taken}")), "{said}");
+    }
+
+    #[test]
+    fn a_port_that_is_held_is_nobody_elses() {
+        let (cluster, held) = file("a");
+        let [http, https, ..] = held;
+        let taken = http.local_addr().unwrap();
+        let mut sockets = Sockets::default();
+        sockets.add(Room::Edge, https);
+        let a: NodeName = "a".parse().unwrap();
+        assert!(
+            hold(&cluster, &a, &mut sockets).is_err_and(|error| error.to_string().contains("[edge] http"))
+        );
+        drop(http);
+        hold(&cluster, &a, &mut sockets).unwrap();
+        assert!(sockets.has(Room::Edge, taken) && TcpListener::bind(taken).is_err());
+        assert_eq!(sockets.take(Room::Edge).len(), 2, "one that is held already is not taken twice");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
@@ -32,6 +33,8 @@ pub enum FromOld {
         descriptors: Option<u64>,
         /// Where its ledger listens until the node is the new one's.
         ledger: Option<SocketAddr>,
+        /// What this node cannot change by a handover, as JSON.
+        settled: Value,
         /// So many packets with a socket each follow.
         sockets: usize,
     },

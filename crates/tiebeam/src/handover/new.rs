@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use anyhow::{Context, bail, ensure};
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
+use serde_json::Value;
 
 use super::link::{FromNew, FromOld, Link, PACKET_BYTES};
 use super::sockets::Sockets;
@@ -24,6 +25,8 @@ pub struct Predecessor {
     pub descriptors: Option<u64>,
     /// Where its ledger listens until the node is this process's.
     pub ledger: Option<SocketAddr>,
+    /// What this node cannot change by a handover, as JSON.
+    pub settled: Value,
 }
 
 /// Whether this process is to take over, and from whom, with its sockets.
@@ -58,7 +61,7 @@ fn link() -> io::Result<Link> {
 
 async fn hello(link: Link) -> anyhow::Result<(Predecessor, Sockets)> {
     let (said, _) = link.receive().await?.context("the running process has ended")?;
-    let FromOld::Hello { version, pid, descriptors, ledger, sockets: count } = said else {
+    let FromOld::Hello { version, pid, descriptors, ledger, settled, sockets: count } = said else {
         bail!("the running process does not say who it is");
     };
     let mut sockets = Sockets::default();
@@ -72,7 +75,7 @@ async fn hello(link: Link) -> anyhow::Result<(Predecessor, Sockets)> {
         }
     }
     ensure!(sockets.iter().count() == count, "the running process passes too few sockets");
-    Ok((Predecessor { link, version, pid, descriptors, ledger }, sockets))
+    Ok((Predecessor { link, version, pid, descriptors, ledger, settled }, sockets))
 }
 
 impl Predecessor {

@@ -22,7 +22,9 @@ const END_TIME: Duration = Duration::from_secs(2);
 
 pub struct Successor {
     link: Link,
-    child: Child,
+    /// Until it serves. Then nobody here waits for it: when this process ends, whoever adopts it (the init system) finds it,
+    /// or how it ended.
+    child: Option<Child>,
     /// Of the child, also once it has ended.
     pub pid: u32,
     /// As it said; empty before that.
@@ -52,8 +54,15 @@ impl Successor {
         // The other end must be the child's alone: its end is heard by the link's.
         drop(command);
         let pid = child.id().unwrap_or_default();
-        let successor =
-            Self { link, child, pid, version: String::new(), notes: Vec::new(), why: None, is_gone: false };
+        let successor = Self {
+            link,
+            child: Some(child),
+            pid,
+            version: String::new(),
+            notes: Vec::new(),
+            why: None,
+            is_gone: false,
+        };
         // One that has ended, or does not listen, is found by its events.
         let _ = tokio::time::timeout(READY_TIME, successor.pass(hello, sockets)).await;
         Ok(successor)
@@ -80,6 +89,8 @@ impl Successor {
                 }
                 Ok(Some((FromNew::Serving { notes }, _))) => {
                     self.notes = notes;
+                    // Dropped it would be waited for.
+                    std::mem::forget(self.child.take());
                     return Event::Serves;
                 }
                 Ok(Some((FromNew::Refused { why }, _))) => self.why = Some(why),
@@ -91,10 +102,17 @@ impl Successor {
             }
         }
         self.is_gone = true;
-        if let Ok(Ok(status)) = tokio::time::timeout(END_TIME, self.child.wait()).await {
+        if let Some(child) = &mut self.child
+            && let Ok(Ok(status)) = tokio::time::timeout(END_TIME, child.wait()).await
+        {
             self.why.get_or_insert_with(|| format!("it ended ({status}); its log may say why"));
         }
         Event::Gone
+    }
+
+    /// Why it will not be let take over, although it is fit.
+    pub fn give_up(&mut self, why: String) {
+        self.why = Some(why);
     }
 
     /// Says that the node is its own. If it is gone, that is its next event.
@@ -105,15 +123,18 @@ impl Successor {
     /// Tells it to end in order, if it has not ended.
     pub fn tell_to_end(&self) {
         // Its number is its own until it has been waited for.
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        let id = self.child.as_ref().and_then(Child::id);
+        if let Some(pid) = id.and_then(|id| Pid::from_raw(id.cast_signed())) {
             let _ = kill_process(pid, Signal::TERM);
         }
     }
 
-    /// Ends it, if it has not ended.
+    /// Ends it, if it has not ended and does not serve.
     pub async fn kill(&mut self) {
-        // Fails only if it has ended.
-        let _ = self.child.kill().await;
+        if let Some(child) = &mut self.child {
+            // Fails only if it has ended.
+            let _ = child.kill().await;
+        }
     }
 
     /// Why it did not do what it should, in words.
@@ -124,10 +145,19 @@ impl Successor {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn hello() -> FromOld {
-        FromOld::Hello { version: "1".into(), pid: 1, descriptors: None, ledger: None, sockets: 0 }
+        FromOld::Hello {
+            version: "1".into(),
+            pid: 1,
+            descriptors: None,
+            ledger: None,
+            settled: Value::Null,
+            sockets: 0,
+        }
     }
 
     async fn start(script: &str) -> Successor {
@@ -157,6 +187,21 @@ mod tests {
         assert_eq!(successor.event().await, Event::Gone);
         assert!(successor.why("").contains("cannot be understood"), "{}", successor.why(""));
         successor.kill().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_serves_is_left_to_the_init_system() {
+        let mut successor = start("echo '{\"serving\":{\"notes\":[]}}' >&0; exit 7").await;
+        assert_eq!(successor.event().await, Event::Serves);
+        assert_eq!(successor.event().await, Event::Gone);
+        let stat = format!("/proc/{}/stat", successor.pid);
+        drop(successor);
+        let is_waiting = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+        let end = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !is_waiting() {
+            assert!(tokio::time::Instant::now() < end, "it waits for whoever asks how it ended");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[tokio::test]

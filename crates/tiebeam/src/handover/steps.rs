@@ -84,7 +84,9 @@ pub fn next(state: State, event: Event) -> (State, &'static [Action]) {
         (State::Given, Event::Gone | Event::TimeUp) => (State::Over(End::Fails), &[Kill, TellFailed, Hurry]),
         // Who tells a node to end knows only this process of it. It waits, so that the other one is not killed with it.
         (State::Given, Event::Told) => (State::Ending, &[PassOn, TellFailed, Hurry]),
-        (State::Ending, Event::Gone | Event::TimeUp) => (State::Over(End::Leaves), &[]),
+        (State::Ending, Event::Gone) => (State::Over(End::Leaves), &[]),
+        // What does not end is killed, as an init system would.
+        (State::Ending, Event::TimeUp) => (State::Over(End::Leaves), &[Kill]),
         // The node itself ends: nobody is left whose connections this one could wait for.
         (State::Draining, Event::Gone | Event::Told) => (State::Draining, &[Hurry]),
         (State::Draining, Event::Drained) => (State::Over(End::Leaves), &[]),
@@ -137,6 +139,11 @@ mod tests {
                 &[Event::Ready, Event::LetGo, Event::Told, Event::Serves, Event::Drained, Event::Gone],
                 State::Over(End::Leaves),
                 &[LetGo, Give, PassOn, TellFailed, Hurry],
+            ),
+            (
+                &[Event::Ready, Event::LetGo, Event::Told, Event::TimeUp],
+                State::Over(End::Leaves),
+                &[LetGo, Give, PassOn, TellFailed, Hurry, Kill],
             ),
             (
                 &[Event::Ready, Event::LetGo, Event::Serves, Event::Gone, Event::Drained],

@@ -21,6 +21,17 @@ pub struct Part {
     events: JoinHandle<()>,
 }
 
+/// `None`: PostgreSQL is the daemon's own user's.
+///
+/// # Errors
+/// [`WrongUse`]: there is no such user.
+pub fn owner() -> anyhow::Result<Option<Owner>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    Ok(Some(Owner::of_user(OWNER).map_err(|e| WrongUse(e.to_string()))?))
+}
+
 impl Part {
     pub async fn start(here: &Arc<Here>, board: &Arc<Board>) -> anyhow::Result<Self> {
         let Some(Database::Managed(database)) = &here.cluster.database else {
@@ -30,11 +41,6 @@ impl Part {
         let peers = here.cluster.with_role(Role::Database).map(|(name, node)| {
             (name.clone(), Peer { address: node.address, identity: here.cluster.identity(name) })
         });
-        let owner = if rustix::process::geteuid().is_root() {
-            Some(Owner::of_user(OWNER).map_err(|e| WrongUse(e.to_string()))?)
-        } else {
-            None
-        };
         let data = here.options.data.join("postgres");
         let settings = Settings {
             node: here.name.clone(),
@@ -52,7 +58,7 @@ impl Part {
             },
             guard_command: vec![here.options.program.path.clone().into(), "guard".into()],
             linger: here.options.linger,
-            owner,
+            owner: owner()?,
         };
         let agent = Agent::start(settings, here.ledger.clone()).await.map_err(failure::database)?;
         let mut events = agent.events().context("the agent's events are taken once, here")?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +96,22 @@ impl Served {
     }
 }
 
+/// Whether the edge will be able to write what it is asked to.
+///
+/// # Errors
+/// The log cannot be opened.
+pub fn is_fit(cluster: &Cluster, data: &Path) -> anyhow::Result<()> {
+    sink(cluster, data).check().map_err(failure::edge)
+}
+
+fn sink(cluster: &Cluster, data: &Path) -> LogSink {
+    let file = LogFile::at(data.join("access.log"));
+    match cluster.edge.as_ref().map_or(AccessLog::Off, |file| file.access_log) {
+        AccessLog::Off => LogSink::Later(file),
+        AccessLog::Json | AccessLog::Common => LogSink::File(file),
+    }
+}
+
 impl Part {
     /// Ready once the ledger is known, so that the first request finds its servers; without a quorum, with what this
     /// node last knew. Nobody is answered before [`Part::open`].
@@ -103,11 +120,7 @@ impl Part {
         served: Served,
         inherited: Vec<TcpListener>,
     ) -> anyhow::Result<Self> {
-        let file = LogFile::at(here.options.data.join("access.log"));
-        let sink = match here.cluster.edge.as_ref().map_or(AccessLog::Off, |file| file.access_log) {
-            AccessLog::Off => LogSink::Later(file),
-            AccessLog::Json | AccessLog::Common => LogSink::File(file),
-        };
+        let sink = sink(&here.cluster, &here.options.data);
         let mut ledger = here.ledger.status_changes();
         let _ = tokio::time::timeout(LEDGER_TIME, ledger.wait_for(|s| s.quorum)).await;
         let tickets = Arc::new(Mutex::new(Tickets::default()));

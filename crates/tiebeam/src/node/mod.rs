@@ -26,6 +26,7 @@ mod reload;
 mod report;
 mod rest;
 mod router;
+mod settled;
 mod takeover;
 mod tickets;
 mod upgrade;
@@ -109,29 +110,32 @@ pub async fn run(
     std::fs::create_dir_all(&options.data).map_err(|e| failure::data_folder(&options.data, &e))?;
     let identities = Identities::load(&cluster, &name, &options.data)?;
     let served = served(&cluster, &name, &identities)?;
+    let settings = ledger_settings(&cluster, &name, &options, &identities).map_err(failure::ledger)?;
     if let Some(before) = &before {
-        takeover::is_fit(&options)?;
+        takeover::is_fit(&options, &settings, before)?;
         before.ready().await.context("the running process does not listen any more")?;
         tokio::select! {
             given = before.given() => given?,
             _ = told.wait_for(Option::is_some) => return Ok(ExitCode::SUCCESS),
         }
     }
-    let ledger =
-        takeover::ledger(before.is_some(), || open_ledger(&cluster, &name, &options, &identities)).await?;
+    let ledger = takeover::ledger(before.is_some(), || Embedded::open(settings.clone())).await?;
     let here = Arc::new(Here { cluster, name, options, identities, ledger });
     let board = Board::new(here.clone());
     let (upgrades, mut asked) = Upgrades::new(&here.name);
     let start = Start { served, sockets, takes_over: before.is_some() };
     let mut parts = Box::new(Parts::start(&here, &board, start).await?);
-    let desk = admin::Desk { reload: parts.reload(&here, &board), upgrades };
+    let reload = parts.reload(&here, &board);
+    let desk = admin::Desk { reload: reload.clone(), upgrades };
     parts.admin = Some(admin::Part::start(&here.options.data, signals, desk));
+    let mut serves = true;
     if let Some(before) = &before {
-        let serves = tokio::select! {
+        let taken = tokio::select! {
             notes = parts.take_over(&here, &board, before) => Some(notes?),
             _ = told.wait_for(Option::is_some) => None,
         };
-        if let Some(notes) = serves {
+        serves = taken.is_some();
+        if let Some(notes) = taken {
             // Deaf or dead, it matters no more: this process serves.
             let _ = before.serving(notes).await;
             let (new, old) = (std::process::id(), before.pid);
@@ -143,8 +147,10 @@ pub async fn run(
             board.tell(Level::Info, text);
         }
     }
-    board.tell(Level::Info, format!("{} is up", here.name));
-    notify::ready();
+    if serves {
+        board.tell(Level::Info, format!("{} is up", here.name));
+        notify::ready();
+    }
     let told_later = told.clone();
     let mut ledger_status = here.ledger.status_changes();
     let code = loop {
@@ -156,7 +162,7 @@ pub async fn run(
                 break ExitCode::from(1);
             }
             Some(request) = asked.recv() => {
-                match upgrade::run(&here, &board, parts, request, told_later.clone()).await {
+                match upgrade::run(&here, &board, &reload, parts, request, told_later.clone()).await {
                     Upgraded::Stays(same) => parts = same,
                     Upgraded::Stops(same) => {
                         parts = same;
@@ -199,12 +205,12 @@ fn told_to_end() -> anyhow::Result<watch::Receiver<Option<Instant>>> {
     Ok(told)
 }
 
-async fn open_ledger(
+fn ledger_settings(
     cluster: &Cluster,
     name: &NodeName,
     options: &Options,
     identities: &Identities,
-) -> Result<Arc<Embedded>, OpenError> {
+) -> Result<Settings, OpenError> {
     let address = |n: &NodeName| {
         let address = cluster.ledger_address(n);
         address.ok_or_else(|| OpenError::Settings(format!("node {n} is not in the file")))
@@ -218,7 +224,7 @@ async fn open_ledger(
         };
         peers.insert(n.clone(), peer);
     }
-    let settings = Settings::new(
+    Ok(Settings::new(
         cluster.name.clone(),
         name.clone(),
         address(name)?,
@@ -226,8 +232,7 @@ async fn open_ledger(
         options.data.join("ledger"),
         identities.node.server_config(),
         identities.node.client_config(),
-    );
-    Embedded::open(settings).await
+    ))
 }
 
 /// The rooms of this node that run.

@@ -22,8 +22,14 @@ pub struct Reload {
     board: Arc<Board>,
     /// `None`: this node is no edge, and has nothing to change.
     edge: Option<Changer>,
+    taken: Mutex<Taken>,
+}
+
+struct Taken {
     /// The file as it was last taken.
-    taken: Mutex<Arc<Cluster>>,
+    cluster: Arc<Cluster>,
+    /// Another process reads the file: what this one took now would be lost.
+    is_handed_over: bool,
 }
 
 /// What a file would do.
@@ -37,7 +43,7 @@ struct Prepared {
 
 impl Reload {
     pub fn new(here: &Arc<Here>, board: &Arc<Board>, edge: Option<Changer>) -> Arc<Self> {
-        let taken = Mutex::new(here.cluster.clone());
+        let taken = Mutex::new(Taken { cluster: here.cluster.clone(), is_handed_over: false });
         Arc::new(Self { here: here.clone(), board: board.clone(), edge, taken })
     }
 
@@ -45,7 +51,7 @@ impl Reload {
     pub async fn plan(&self, file: &Path) -> Outcome {
         let taken = self.taken.lock().await;
         let outcome = self.outcome(file);
-        match self.prepare(&taken, file, false).await {
+        match self.prepare(&taken.cluster, file, false).await {
             Ok(new) => {
                 let refused = needs_restart(&new.changes);
                 Outcome { changes: new.changes, certificates: new.certificates, refused, ..outcome }
@@ -78,10 +84,20 @@ impl Reload {
         self.apply(&file).await;
     }
 
+    /// Waits for a file that is being taken, and takes none from then on, until it is called with `false`: another process
+    /// reads the file meanwhile, and this one may end.
+    pub async fn hand_over(&self, is_handed_over: bool) {
+        self.taken.lock().await.is_handed_over = is_handed_over;
+    }
+
     async fn take(&self, file: &Path) -> Outcome {
         let mut taken = self.taken.lock().await;
         let outcome = self.outcome(file);
-        let new = match self.prepare(&taken, file, true).await {
+        if taken.is_handed_over {
+            let why = "a new process is taking over, and may have read the file before: apply it again when `tiebeam upgrade` has ended";
+            return Outcome { refused: Some(why.into()), ..outcome };
+        }
+        let new = match self.prepare(&taken.cluster, file, true).await {
             Ok(new) => new,
             Err(error) => return refused(outcome, &error),
         };
@@ -94,7 +110,7 @@ impl Reload {
         {
             return refused(outcome, &error);
         }
-        *taken = new.cluster;
+        taken.cluster = new.cluster;
         Outcome { applied: true, ..outcome }
     }
 

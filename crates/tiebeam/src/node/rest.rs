@@ -1,11 +1,13 @@
 //! What of a node the old process of a handover gives free, what it keeps, and how that ends.
 
 use std::io;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
+use tiebeam_postgres::MemberRole;
 use tokio::sync::watch;
 
-use super::{DRAIN_TIME, Here, LAST_TIME, Parts, SESSIONS_TIME, apps, edge, router};
+use super::{DRAIN_TIME, Here, LAST_TIME, Parts, SESSIONS_TIME, apps, edge, router, settled};
 use crate::cli;
 use crate::handover::link::FromOld;
 use crate::handover::old::Successor;
@@ -27,16 +29,23 @@ pub struct Rest {
 }
 
 impl Parts {
-    /// Why the file cannot be taken by a process that adopts a running PostgreSQL.
+    /// Why this process cannot hand the node over now.
     pub fn blocked(&self, here: &Here) -> Option<String> {
-        self.database.as_ref()?;
-        // One that this version cannot read is judged by the new one.
-        let new = cli::load(&here.options.file).ok()?;
-        let own = format!("node.{}", here.name);
-        let changes = here.cluster.difference(&new);
-        let mut keys = changes.iter().map(|change| change.key.as_str());
-        let key = keys.find(|key| key.starts_with("database") || key.starts_with(&own))?;
-        Some(format!("{key} is another one, which needs a start of PostgreSQL: restart the node for that"))
+        if std::process::id() == 1 {
+            let why = "this process is the first one of its container, which ends with it: start another container instead";
+            return Some(why.into());
+        }
+        // A file that this version cannot read is judged by the new one.
+        self.copies()
+            .or_else(|| settled::blocked(&here.cluster, &cli::load(&here.options.file).ok()?, &here.name))
+    }
+
+    /// Why PostgreSQL cannot be left by its agent now.
+    pub fn copies(&self) -> Option<String> {
+        let role = self.database.as_ref()?.state().borrow().me.role;
+        (role == MemberRole::Copying).then(|| {
+            "PostgreSQL is being created or copied here, which would begin anew: upgrade when that is done, `tiebeam status` shows it".into()
+        })
     }
 
     /// Starts the process that is to take over.
@@ -56,6 +65,7 @@ impl Parts {
             pid: std::process::id(),
             descriptors: here.options.descriptors,
             ledger: here.cluster.ledger_address(&here.name).filter(|_| here.cluster.nodes.len() > 1),
+            settled: settled::of(&here.cluster, &here.name),
             sockets: sockets.iter().count(),
         };
         let program = &here.options.program;
@@ -92,15 +102,14 @@ impl Parts {
 }
 
 impl Rest {
-    /// From the outside in, as at a stop; until `hurry` the edge takes the time it needs.
+    /// From the outside in, as at a stop; until `hurry` all of it takes the time it needs. What came through the edges of
+    /// other nodes has the same time as what came through this one's.
     pub async fn end(self, mut hurry: watch::Receiver<bool>) {
+        let end = Instant::now() + handover::DRAIN_TIME;
         if let Some(edge) = &self.edge {
-            let is_hurried = tokio::select! {
-                biased;
-                told = hurry.wait_for(|hurry| *hurry) => told.is_ok(),
-                () = edge.stop_gently(handover::DRAIN_TIME, IDLE_TIME) => false,
-            };
-            if is_hurried {
+            let time = end.saturating_duration_since(Instant::now());
+            let gently = edge.stop_gently(time, IDLE_TIME);
+            if unless_hurried(&mut hurry, gently).await.is_none() {
                 let _ = tokio::time::timeout(DRAIN_TIME + GRACE, edge.stop(DRAIN_TIME)).await;
             }
             let cut = edge.handle().stats().connections.open;
@@ -108,12 +117,37 @@ impl Rest {
                 tracing::warn!(cut, "connections are cut: they ran longer than the drain");
             }
         }
+        let rest = |least: Duration| end.saturating_duration_since(Instant::now()).max(least);
         if let Some(apps) = self.apps {
-            let _ = tokio::time::timeout(POOLS_TIME, hurry.wait_for(|hurry| *hurry)).await;
-            let _ = tokio::time::timeout(DRAIN_TIME + GRACE, apps.end(DRAIN_TIME)).await;
+            let _ = unless_hurried(&mut hurry, tokio::time::sleep(POOLS_TIME)).await;
+            let is_hurried = *hurry.borrow();
+            let time = if is_hurried { DRAIN_TIME } else { rest(DRAIN_TIME) };
+            // Each app has its own time to stop, within this one.
+            let mut ending = pin!(tokio::time::timeout(time + GRACE, apps.end(time)));
+            if is_hurried || unless_hurried(&mut hurry, &mut ending).await.is_none() {
+                // Those that are not done by then end with this process.
+                let _ = tokio::time::timeout(DRAIN_TIME + GRACE, ending).await;
+            }
         }
         if let Some(router) = self.router {
-            let _ = tokio::time::timeout(SESSIONS_TIME + GRACE, router.stop(SESSIONS_TIME)).await;
+            let sessions = router.handle();
+            if unless_hurried(&mut hurry, sessions.drain(rest(SESSIONS_TIME))).await.is_none() {
+                let _ = tokio::time::timeout(SESSIONS_TIME + GRACE, sessions.drain(SESSIONS_TIME)).await;
+            }
         }
+    }
+}
+
+/// `None`: there is no more time than at a stop, and it is not done.
+async fn unless_hurried<T>(hurry: &mut watch::Receiver<bool>, doing: impl Future<Output = T>) -> Option<T> {
+    let hurried = async {
+        if hurry.wait_for(|hurry| *hurry).await.is_err() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        biased;
+        () = hurried => None,
+        done = doing => Some(done),
     }
 }

@@ -22,6 +22,19 @@ pub struct Part {
     _view: watch::Sender<Arc<View>>,
 }
 
+/// Whether [`Part::start`] will find what it reads besides the file.
+///
+/// # Errors
+/// [`WrongUse`].
+pub fn is_fit(cluster: &Cluster, node: &NodeName) -> anyhow::Result<()> {
+    match &cluster.database {
+        Some(Database::Foreign { password_file, .. }) if cluster.sql_address(node).is_some() => {
+            password(password_file.as_deref()).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Part {
     /// A router for this node, if the file describes a database.
     pub fn start(

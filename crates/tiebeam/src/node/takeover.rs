@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tiebeam_ledger::{Embedded, OpenError};
+use tiebeam_ledger::{Embedded, OpenError, Settings};
 use tiebeam_postgres::MemberRole;
 use tiebeam_topology::Role;
 use tokio::time::Instant;
 
 use super::board::Board;
-use super::{Here, Options, Parts, apps, database, failure};
+use super::{Here, Options, Parts, apps, database, edge, failure, router, settled};
 use crate::cli::{WrongUse, ports};
 use crate::handover::new::Predecessor;
 use crate::handover::{LOCK_TIME, SERVERS_TIME};
@@ -30,11 +30,22 @@ const LIST_TIME: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// [`WrongUse`].
-pub fn is_fit(options: &Options) -> anyhow::Result<()> {
-    let node = options.cluster.nodes.get(&options.name).context("this node is in the file")?;
+pub fn is_fit(options: &Options, ledger: &Settings, before: &Predecessor) -> anyhow::Result<()> {
+    let Options { cluster, name, .. } = options;
+    let node = cluster.nodes.get(name).context("this node is in the file")?;
+    let is_same_version = before.version == env!("CARGO_PKG_VERSION");
+    if let Some(why) = settled::differs(&before.settled, &settled::of(cluster, name), is_same_version) {
+        return Err(WrongUse(why).into());
+    }
+    ledger.check().map_err(failure::ledger)?;
+    router::is_fit(cluster, name)?;
+    if node.roles.contains(&Role::Edge) {
+        edge::is_fit(cluster, &options.data)?;
+    }
     let data = options.data.join("postgres");
     if node.roles.contains(&Role::Database) {
         tiebeam_postgres::find_binaries(Some(&data)).map_err(|e| WrongUse(e.to_string()))?;
+        database::owner()?;
     } else if ports::runs(&data.join("main/postmaster.pid")) {
         let why =
             "the file takes the database from this node, whose PostgreSQL runs: restart the node for that";

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::ending::STOP_TIME;
+use super::reload::Reload;
 use super::rest::Rest;
 use super::upgrades::{Request, unasked};
 use super::{Here, Parts};
@@ -33,8 +34,22 @@ pub enum Upgraded {
     Over(ExitCode),
 }
 
-/// Carries a handover out.
+/// Carries a handover out. Meanwhile no file is taken anew.
 pub async fn run(
+    here: &Arc<Here>,
+    board: &Board,
+    reload: &Reload,
+    parts: Box<Parts>,
+    request: Request,
+    told: watch::Receiver<Option<Instant>>,
+) -> Upgraded {
+    reload.hand_over(true).await;
+    let upgraded = hand_over(here, board, parts, request, told).await;
+    reload.hand_over(false).await;
+    upgraded
+}
+
+async fn hand_over(
     here: &Arc<Here>,
     board: &Board,
     parts: Box<Parts>,
@@ -123,6 +138,14 @@ impl Old<'_> {
                     }
                     () = tokio::time::sleep_until(until.into()), if state != State::Draining => Event::TimeUp,
                 },
+            };
+            // PostgreSQL may have begun to be copied after the new process was started.
+            let event = match &self.held {
+                Held::All(parts) if event == Event::Ready => parts.copies().map_or(event, |why| {
+                    successor.give_up(why);
+                    Event::Gone
+                }),
+                _ => event,
             };
             let (to, actions) = next(state, event);
             tracing::debug!(?state, ?event, ?to, ?actions, "handover");
