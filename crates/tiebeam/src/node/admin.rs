@@ -120,7 +120,8 @@ async fn answer(mut stream: UnixStream, desk: &Desk) -> anyhow::Result<()> {
             let outcome = desk.upgrades.ask();
             // It outlives this part, and must not keep others waiting.
             tokio::spawn(async move {
-                if let Err(error) = say(stream, &outcome.await).await {
+                let answer = outcome.await;
+                if let Err(error) = say(stream, &answer.outcome).await {
                     tracing::debug!(%error, "who asked for the handover does not hear what became of it");
                 }
             });

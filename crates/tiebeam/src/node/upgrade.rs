@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tiebeam_watch::Level;
 use tokio::sync::watch;
@@ -16,13 +16,16 @@ use super::board::Board;
 use super::ending::STOP_TIME;
 use super::reload::Reload;
 use super::rest::Rest;
-use super::upgrades::{Request, unasked};
+use super::upgrades::{Heard, Request, unasked};
 use super::{Here, Parts};
 use crate::admin::{Fate, Process, Upgrade};
 use crate::handover::old::Successor;
 use crate::handover::steps::{Action, End, Event, State, next};
 use crate::handover::{READY_TIME, SERVING_TIME};
 use crate::notify;
+
+/// Who asked reads one line.
+const HEARD_TIME: Duration = Duration::from_secs(1);
 
 /// What a handover leaves of this process.
 pub enum Upgraded {
@@ -74,6 +77,7 @@ async fn hand_over(
         board,
         began,
         request: Some(request),
+        heard: None,
         held: Held::All(parts),
         hurry: watch::Sender::new(false),
         ending: None,
@@ -101,6 +105,8 @@ struct Old<'a> {
     began: Instant,
     /// Until it is answered.
     request: Option<Request>,
+    /// Until the answer is heard.
+    heard: Option<Heard>,
     held: Held,
     /// Set once what runs has no more time than at a stop.
     hurry: watch::Sender<bool>,
@@ -161,6 +167,9 @@ impl Old<'_> {
             if let State::Over(end) = state {
                 if let Some(ending) = self.ending.take() {
                     ending.await;
+                }
+                if let Some(heard) = self.heard.take() {
+                    let _ = tokio::time::timeout(HEARD_TIME, heard.wait()).await;
                 }
                 return (end, std::mem::replace(&mut self.held, Held::Nothing));
             }
@@ -223,7 +232,7 @@ impl Old<'_> {
 
     fn answer(&mut self, outcome: Upgrade) {
         if let Some(request) = self.request.take() {
-            request.answer(outcome);
+            self.heard = Some(request.answer(outcome));
         }
     }
 
