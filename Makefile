@@ -15,7 +15,7 @@ test: lint ## everything that must be true before a change lands
 	@scripts/need postgresql clang c++
 	cargo build --workspace --bins --examples
 	scripts/test
-	scripts/fuzz 10
+	scripts/fuzz 15
 
 lint: ## format, clippy with warnings denied, the rules of the house, licences of what we depend on
 	@scripts/need rustfmt clippy clang

@@ -12,11 +12,11 @@ use common::*;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tiebeam_edge::Edge;
 
-const SLOW: usize = 2000;
+const SLOW: usize = 5000;
 const REQUESTS: usize = 400;
 const ROUNDS: usize = 5;
 /// Each slow client says a byte so often.
-const EVERY: Duration = Duration::from_millis(1000);
+const EVERY: Duration = Duration::from_millis(2500);
 
 /// The slowest but one in a hundred.
 fn p99(client: &mut Client) -> Duration {
