@@ -198,8 +198,13 @@ impl Writer {
 }
 
 impl Log {
+    /// Is there a log at all?
+    pub fn is_kept(&self, snapshot: &Snapshot) -> bool {
+        self.writer.is_some() && snapshot.access_log != AccessLog::Off
+    }
+
     pub fn write(&self, snapshot: &Snapshot, counters: &Counters, line: &Line<'_>) {
-        if self.writer.is_none() || snapshot.access_log == AccessLog::Off {
+        if !self.is_kept(snapshot) {
             return;
         }
         let Some(sample) = sampled(&snapshot.log_sample, line) else {

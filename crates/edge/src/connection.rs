@@ -285,7 +285,9 @@ impl<S: Io> Connection<S> {
         }
         let tally = request.place.tally(&view).of(worker.index);
         tally.ended(answered.status, is_cut, answered.bytes, until_known);
-        worker.log.write(&view, &worker.counters, &self.line(&request, &answered, took));
+        if worker.log.is_kept(&view) {
+            worker.log.write(&view, &worker.counters, &self.line(&request, &answered, took));
+        }
         worker.buffers.reclaim_text(std::mem::take(&mut request.head));
         answered.end
     }

@@ -169,6 +169,9 @@ impl Snapshot {
 
     /// The site of a host name without port, in any case: exactly, one label below, or the one for all.
     pub fn site(&self, host: &[u8]) -> Option<usize> {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return self.any;
+        }
         let mut lower = [0; 256];
         let named = lower.get_mut(..host.len()).and_then(|lower| {
             lower.copy_from_slice(host);

@@ -377,11 +377,13 @@ fn by_name(name: &[u8]) -> Known {
         25 => &[(b"strict-transport-security", StrictTransportSecurity)],
         _ => &[],
     };
-    if let Some((_, known)) = candidates.iter().find(|(text, _)| name.eq_ignore_ascii_case(text)) {
+    // The first letter tells most of them apart.
+    let is = |name: &[u8], text: &[u8]| name[0] | 0x20 == text[0] && name.eq_ignore_ascii_case(text);
+    if let Some((_, known)) = candidates.iter().find(|(text, _)| is(name, text)) {
         return *known;
     }
     let forwarded = b"x-forwarded-";
-    if name.len() >= forwarded.len() && name[..forwarded.len()].eq_ignore_ascii_case(forwarded) {
+    if name.len() >= forwarded.len() && is(&name[..forwarded.len()], forwarded) {
         return Origin;
     }
     debug_assert!(grammar::is_token(name));
